@@ -1,0 +1,1 @@
+//! yamux and dRPC, client and server side, over any byte stream.

@@ -1,0 +1,1 @@
+//! A small SSH client that wastes no round trip.

@@ -1,0 +1,1 @@
+//! The tailnet: coordination, DERP, WireGuard and a network stack in user space.

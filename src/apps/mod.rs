@@ -1,0 +1,91 @@
+//! What runs on a tunnel: port-forward, shell, exec, stdio.
+//!
+//! An app is started once and runs as one task. Through its [`Context`] it is *attached* to a
+//! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
+//! to close once, and ends with an [`End`]. Apps know the [`Tunnel`] trait and nothing below it.
+
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
+
+use crate::{error::CommandError, ui::Ui};
+
+/// A future that a trait object returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream to a port of the workspace. Shutting down the write half delivers the end of
+/// input and keeps the read half; dropping it before both ends are closed resets the connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A working tunnel to one agent.
+pub trait Tunnel: Send + Sync {
+    /// Opens a TCP connection to `port` of the workspace. Fails with `ConnectionRefused` when the
+    /// agent answers with a reset, `TimedOut` when nothing answers in time, `NotConnected` when
+    /// the tunnel is gone.
+    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
+
+    /// Connects `local` to `port` of the workspace and carries bytes both ways until both
+    /// directions have ended (half-close is kept). `Err` of kind `ConnectionRefused`, `TimedOut`
+    /// or `NotConnected` says that the remote end could not be dialled; `local` has then been reset.
+    fn splice(&self, local: tokio::net::TcpStream, port: u16)
+    -> BoxFuture<'_, io::Result<Spliced>>;
+
+    /// One round trip through the tunnel.
+    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>>;
+}
+
+/// How many bytes a spliced connection carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spliced {
+    /// Bytes from the local socket to the workspace.
+    pub sent: u64,
+    /// Bytes from the workspace to the local socket.
+    pub received: u64,
+}
+
+/// What an app is given.
+pub struct Context {
+    /// The tunnel while attached, `None` while detached.
+    pub tunnel: watch::Receiver<Option<Arc<dyn Tunnel>>>,
+    /// Becomes `true` when the app is asked to close.
+    pub close: watch::Receiver<bool>,
+    /// Signals for the app to pass on or act upon, while it is up.
+    pub signals: mpsc::Receiver<crate::signal::Signal>,
+    /// Where it reports what happens.
+    pub events: mpsc::UnboundedSender<Event>,
+    /// Where it speaks to the user.
+    pub ui: Ui,
+}
+
+/// What an app reports while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It works on the tunnel that it was attached to.
+    Up,
+    /// A session or a forwarded connection opened: the workspace is in use.
+    Opened,
+    /// A session or a forwarded connection ended.
+    Closed,
+}
+
+/// How an app ended.
+#[derive(Debug)]
+pub enum End {
+    /// It is done; this is the program's exit code (a remote status is passed on unchanged).
+    Done(u8),
+    /// It failed.
+    Failed(CommandError),
+}
+
+/// An application of the tunnel.
+pub trait App: Send {
+    /// Opens local ends (listeners, the terminal) before the workspace is touched.
+    fn prepare<'a>(&'a mut self, ui: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>>;
+
+    /// Runs until it is done, failed, or was asked to close.
+    fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End>;
+}

@@ -1,0 +1,1 @@
+//! Where the deployment and the token come from.
