@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Measures coderctl against the Go client, side by side in one run, and prints ratios.
+
+    benches/compare.py --coder /path/to/coder --workspace dev [--rows version,ssh,...]
+
+CODER_URL and CODER_SESSION_TOKEN name a deployment on this machine whose workspace runs on this
+machine too. Both clients run in turn (A B A B ...), medians are compared, everything goes through
+the relay. Absolute values move with the machine; the ratios are what counts. `iperf3` is needed for
+the throughput rows, and Linux (/proc) for memory and CPU.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TICKS = os.sysconf("SC_CLK_TCK")
+ROWS = "version size ssh latency forward forward4 memory idle".split()
+
+
+def run_once(command, env):
+    """Runs to the end; (wall seconds, cpu seconds, peak KiB)."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    _, stderr = child.stdout, child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed ({child.returncode}):\n{stderr.decode()}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+
+def interleave(commands, env, rounds):
+    """Runs the commands in turn after one warm-up each; a list of measurements for each."""
+    for command in commands:
+        run_once(command, env)
+    measured = [[] for _ in commands]
+    for _ in range(rounds):
+        for slot, command in enumerate(commands):
+            measured[slot].append(run_once(command, env))
+    return measured
+
+
+def median(samples, field):
+    return statistics.median(sample[field] for sample in samples)
+
+
+def spread(samples, field):
+    values = [sample[field] for sample in samples]
+    return f"{min(values):.3f}–{max(values):.3f}"
+
+
+def say(row, what, ours, theirs, unit, target):
+    ratio = ours / theirs if theirs else float("inf")
+    print(f"{row:9} {what:34} {ours:10.3f} {theirs:10.3f} {unit:8} ratio {ratio:6.3f}   ({target})", flush=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Forward:
+    """A `port-forward` that is up."""
+
+    def __init__(self, binary, options, workspace, remote, env):
+        self.local = free_port()
+        command = [binary, *options, "port-forward", workspace, "--tcp", f"127.0.0.1:{self.local}:{remote}"]
+        self.child = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for line in self.child.stderr:
+            if "Ready!" in line:
+                return
+        raise SystemExit(f"{' '.join(command)} never became ready")
+
+    def resident(self):
+        with open(f"/proc/{self.child.pid}/status") as status:
+            return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) / 1024
+
+    def cpu(self):
+        with open(f"/proc/{self.child.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def close(self):
+        self.child.send_signal(signal.SIGINT)
+        try:
+            self.child.wait(10)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            raise SystemExit("a forward did not end within 10 s of SIGINT")
+
+
+def iperf(port, seconds, *options):
+    """Mbit/s at the receiver."""
+    answer = subprocess.run(
+        ["iperf3", "-J", "-c", "127.0.0.1", "-p", str(port), "-t", str(seconds), *options],
+        capture_output=True, text=True, timeout=seconds + 60,
+    )
+    report = json.loads(answer.stdout)
+    if "error" in report:
+        raise SystemExit(f"iperf3: {report['error']}")
+    return report["end"]["sum_received"]["bits_per_second"] / 1e6
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--coderctl", default=os.path.join(HERE, "..", "target", "release", "coderctl"))
+    parser.add_argument("--coder", required=True, help="the Go client to compare with")
+    parser.add_argument("--workspace", default="dev")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=5, help="length of one iperf3 run")
+    parser.add_argument("--idle", type=int, default=30, help="seconds of the idle row")
+    parser.add_argument("--delay", type=float, default=0.025, help="seconds each way in the latency row")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    args = parser.parse_args()
+
+    env = {**os.environ, "CODER_DISABLE_DIRECT_CONNECTIONS": "true", "CODER_NO_VERSION_WARNING": "true"}
+    pair = [os.path.abspath(args.coderctl), os.path.abspath(args.coder)]
+    rows = args.rows.split(",")
+    print(f"{'row':9} {'what':34} {'coderctl':>10} {'coder':>10}", flush=True)
+
+    if "version" in rows:
+        ours, true = interleave([[pair[0], "--version"], ["/bin/true"]], env, 30)
+        say("version", "--version ÷ /bin/true, wall", median(ours, 0), median(true, 0), "s", "≤ 1.5")
+        ours, theirs = interleave([[pair[0], "--version"], [pair[1], "--version"]], env, args.rounds)
+        say("version", "--version, wall", median(ours, 0), median(theirs, 0), "s", "")
+
+    if "size" in rows:
+        sizes = [os.path.getsize(binary) / 1e6 for binary in pair]
+        say("size", "binary as built", *sizes, "MB", "≤ 12 MB")
+
+    if "ssh" in rows:
+        ours, theirs = interleave([[b, "ssh", args.workspace, "--", "true"] for b in pair], env, args.rounds)
+        say("ssh", "ssh -- true, wall", median(ours, 0), median(theirs, 0), "s", "≤ 0.65")
+        print(f"          spread {spread(ours, 0)} against {spread(theirs, 0)}")
+        say("ssh", "ssh -- true, CPU", median(ours, 1), median(theirs, 1), "s", "")
+        say("ssh", "ssh -- true, peak memory", median(ours, 2) / 1024, median(theirs, 2) / 1024, "MiB", "")
+
+    if "latency" in rows:
+        target = urlsplit(env["CODER_URL"])
+        proxy = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "delay_proxy.py"), str(target.port or 80), str(args.delay)],
+            stdout=subprocess.PIPE, text=True,
+        )
+        try:
+            slow = {**env, "CODER_URL": f"http://127.0.0.1:{proxy.stdout.readline().strip()}"}
+            ours, theirs = interleave([[b, "ssh", args.workspace, "--", "true"] for b in pair], slow, args.rounds)
+        finally:
+            proxy.kill()
+        say("latency", f"ssh -- true at {args.delay * 2e3:.0f} ms, wall", median(ours, 0), median(theirs, 0), "s", "≤ 0.58")
+        print(f"          spread {spread(ours, 0)} against {spread(theirs, 0)}")
+
+    if {"forward", "forward4", "memory", "idle"} & set(rows) and not shutil.which("iperf3"):
+        raise SystemExit("iperf3 is not installed")
+
+    if {"forward", "forward4"} & set(rows):
+        port = free_port()
+        server = subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL)
+        shapes = []
+        if "forward" in rows:
+            shapes += [("one stream up", [], "≥ 1.5"), ("one stream down", ["-R"], "≥ 1.5")]
+        if "forward4" in rows:
+            shapes += [("four streams up", ["-P", "4"], "≥ 1.2")]
+        try:
+            for what, options, wanted in shapes:
+                samples = [[], []]
+                for _ in range(args.rounds):
+                    for slot, binary in enumerate(pair):
+                        forward = Forward(binary, [], args.workspace, port, env)
+                        samples[slot].append(iperf(forward.local, args.seconds, *options))
+                        forward.close()
+                ours, theirs = map(statistics.median, samples)
+                say("forward", what, ours, theirs, "Mbit/s", wanted)
+        finally:
+            server.kill()
+
+    if "memory" in rows:
+        port = free_port()
+        server = subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL)
+        try:
+            idle, after = [], []
+            for binary in pair:
+                forward = Forward(binary, [], args.workspace, port, env)
+                time.sleep(2)
+                idle.append(forward.resident())
+                iperf(forward.local, args.seconds, "-P", "10")
+                after.append(forward.resident())
+                forward.close()
+            say("memory", "idle forward", *idle, "MiB", "≤ 0.3")
+            say("memory", "forward after ten streams", *after, "MiB", "≤ 0.3")
+        finally:
+            server.kill()
+
+    if "idle" in rows:
+        forwards = [Forward(binary, [], args.workspace, 9, env) for binary in pair]
+        time.sleep(2)
+        before = [forward.cpu() for forward in forwards]
+        time.sleep(args.idle)
+        spent = [100 * (forward.cpu() - b) / args.idle for forward, b in zip(forwards, before)]
+        for forward in forwards:
+            forward.close()
+        say("idle", f"CPU of an idle forward, {args.idle} s", *spent, "% core", "≤ 0.2")
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    main()
