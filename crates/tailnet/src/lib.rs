@@ -1,1 +1,22 @@
-//! The tailnet: coordination, DERP, WireGuard and a network stack in user space.
+//! The tailnet: how a client reaches a workspace agent, whatever network lies between.
+//!
+//! ```text
+//!   bytes of an application
+//!        │
+//!      stack ── IPv6 packets ── wg ── datagrams ── path ──┬── derp (relay, over HTTP)
+//!                                                         └── UDP
+//!   control ── coordinate ──► peers (their keys, their home relay)
+//!      └────── derp_map   ──► relays
+//! ```
+//!
+//! Who may know whom: a peer is an id, and from the id follows its address ([`ids`]); the
+//! coordinator tells its keys and home relay ([`node`], [`coordinate`], [`control`]); the map
+//! tells how relays are reached ([`derp_map`]), and [`derp`] keeps connections to them. [`disco`]
+//! and [`tsmp`] are the two small protocols spoken beside the data.
+//!
+//! Everything is pure (time and entropy are arguments) but `derp::connection`, `derp::relay`,
+//! `control` and the shell, which are thin.
+
+pub mod ids;
+pub mod keys;
+pub mod node;
