@@ -4,6 +4,9 @@
 //! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
 //! to close once, and ends with an [`End`]. Apps know the [`Tunnel`] trait and nothing below it.
 
+pub mod forward_spec;
+pub mod port_forward;
+
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{

@@ -1,0 +1,190 @@
+//! Local ports that lead to ports of the workspace.
+//!
+//! All listeners are bound before the workspace is touched, and stay open until the end: while
+//! the tunnel is not there (the workspace starts, or was lost), local connections are accepted
+//! and wait for it, for a bounded time. Each connection is spliced to the workspace on its own; a
+//! dial that fails resets that one connection and says one line.
+//!
+//! ```text
+//! prepare ─► listeners ─► one task each: accept ─► wait for a tunnel ─► splice
+//! run ─────► attach: `Ready!` · detach: wait · signal or close: listeners shut, drain, done
+//! ```
+
+mod bind;
+mod failures;
+mod serve;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{App, BoxFuture, Context, End, Event, Tunnel, forward_spec::Forward};
+use crate::{
+    error::{CommandError, Kind},
+    signal::Signal,
+    ui::Ui,
+};
+use bind::Listener;
+use failures::Failures;
+
+/// Connections carried at once over all listeners. Further ones are accepted one per listener and
+/// wait, the rest queues in the kernel: a flood costs bounded memory here, and a browser or a test
+/// suite never comes near.
+const MOST_CONNECTIONS: usize = 4096;
+
+/// How long open connections may go on after the end was asked for: enough to finish an answer
+/// that is on its way, short enough for Ctrl-C to feel like one.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The app behind `port-forward`.
+#[derive(Debug)]
+pub struct PortForward {
+    forwards: Vec<Forward>,
+    listeners: Vec<Listener>,
+}
+
+impl PortForward {
+    /// Will serve these forwards.
+    #[must_use]
+    pub fn new(forwards: Vec<Forward>) -> Self {
+        Self { forwards, listeners: Vec::new() }
+    }
+
+    /// The local addresses that are bound, each with its port in the workspace; empty before
+    /// [`prepare`](App::prepare).
+    #[must_use]
+    pub fn bound(&self) -> Vec<(std::net::SocketAddr, u16)> {
+        self.listeners.iter().map(|listener| (listener.local, listener.remote)).collect()
+    }
+}
+
+impl App for PortForward {
+    fn prepare<'a>(&'a mut self, ui: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
+        Box::pin(async move {
+            bind::allow_many_files();
+            for &forward in &self.forwards {
+                self.listeners.extend(bind::bind(forward, ui).await?);
+            }
+            for Listener { local, remote, .. } in &self.listeners {
+                ui.line(format_args!(
+                    "Forwarding 'tcp://{local}' locally to 'tcp://127.0.0.1:{remote}' in the \
+                     workspace"
+                ));
+            }
+            Ok(())
+        })
+    }
+
+    fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
+        Box::pin(run(self.listeners, context))
+    }
+}
+
+/// What the task of a listener shares with all others.
+#[derive(Clone)]
+struct Shared {
+    tunnel: watch::Receiver<Option<Arc<dyn Tunnel>>>,
+    events: mpsc::UnboundedSender<Event>,
+    ui: Ui,
+    permits: Arc<Semaphore>,
+    failures: Arc<Failures>,
+}
+
+async fn run(listeners: Vec<Listener>, context: Context) -> End {
+    let Context { mut tunnel, mut close, mut signals, events, ui } = context;
+    let shared = Shared {
+        tunnel: tunnel.clone(),
+        events: events.clone(),
+        ui: ui.clone(),
+        permits: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        failures: Arc::new(Failures::default()),
+    };
+    let (stop, stopped) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(serve::serve(listener, shared.clone(), stopped.clone()));
+    }
+    drop((shared, stopped));
+
+    let mut attached = Attached::Never;
+    let end = loop {
+        let up = tunnel.borrow_and_update().is_some();
+        attached = attached.turn(up, &ui, &events);
+        tokio::select! {
+            changed = tunnel.changed() => if changed.is_err() { break End::Done(0) },
+            () = asked(&mut close) => break End::Done(0),
+            Some(signal) = signals.recv() => break ended_by(signal, &attached, &ui),
+        }
+    };
+    stop.send_replace(true);
+    drain(serving, &mut signals).await;
+    end
+}
+
+async fn asked(close: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left to ask: as good as asking.
+    let _ = close.wait_for(|close| *close).await;
+}
+
+/// Whether a tunnel is, or was, there.
+enum Attached {
+    Never,
+    Now,
+    Before,
+}
+
+impl Attached {
+    fn turn(self, up: bool, ui: &Ui, events: &mpsc::UnboundedSender<Event>) -> Self {
+        match (self, up) {
+            (Self::Never, false) => Self::Never,
+            (Self::Never, true) => {
+                ui.line("Ready!");
+                report(events, Event::Up);
+                Self::Now
+            }
+            (Self::Now, true) => {
+                // Another tunnel in place of the last, without a gap between.
+                report(events, Event::Up);
+                Self::Now
+            }
+            (Self::Now | Self::Before, false) => Self::Before,
+            (Self::Before, true) => {
+                ui.line("Ready again");
+                report(events, Event::Up);
+                Self::Now
+            }
+        }
+    }
+}
+
+/// A driver that no longer listens has ended, and this app is about to be dropped with it.
+fn report(events: &mpsc::UnboundedSender<Event>, event: Event) {
+    let _ = events.send(event);
+}
+
+fn ended_by(signal: Signal, attached: &Attached, ui: &Ui) -> End {
+    ui.line("Received signal, closing all listeners and active connections");
+    match attached {
+        Attached::Now | Attached::Before => End::Done(0),
+        Attached::Never => End::Failed(CommandError::msg(
+            Kind::Signal(signal.number()),
+            "interrupted before the forward was ready",
+        )),
+    }
+}
+
+/// Waits for open connections, until time is up or another signal comes.
+async fn drain(mut serving: JoinSet<()>, signals: &mut mpsc::Receiver<Signal>) {
+    let ended = async { while serving.join_next().await.is_some() {} };
+    tokio::select! {
+        () = ended => {}
+        () = tokio::time::sleep(DRAIN) => {}
+        Some(_) = signals.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
