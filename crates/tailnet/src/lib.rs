@@ -20,3 +20,7 @@
 pub mod ids;
 pub mod keys;
 pub mod node;
+pub mod engine;
+pub mod packet;
+pub mod stack;
+pub mod wg;

@@ -1,0 +1,100 @@
+//! One peer in the engine's table.
+
+use std::net::Ipv6Addr;
+use std::time::Instant;
+
+use super::{Event, LOST_AFTER, Route};
+use crate::ids::PeerId;
+use crate::node::Node;
+use crate::packet;
+use crate::wg::{Handshake, Tunnel};
+
+/// A peer, its tunnel, and what was reported about it.
+pub(super) struct Peer {
+    pub(super) node: Node,
+    pub(super) tunnel: Box<dyn Tunnel>,
+    made: Instant,
+    reached: bool,
+    silent: bool,
+    lost: bool,
+    /// The last moment at which the peer is known to have been there.
+    last_handshake: Instant,
+}
+
+impl Peer {
+    pub(super) fn new(node: Node, tunnel: Box<dyn Tunnel>, now: Instant) -> Self {
+        Self {
+            node,
+            tunnel,
+            made: now,
+            reached: false,
+            silent: false,
+            lost: false,
+            last_handshake: now,
+        }
+    }
+
+    /// The way to the peer. The one place where paths are chosen.
+    pub(super) fn route(&self) -> Route {
+        Route::Relay { region: self.node.home, key: self.node.key }
+    }
+
+    /// Takes a newer node with the same key; gives the addresses it no longer has.
+    pub(super) fn replace_node(&mut self, node: Node) -> Vec<Ipv6Addr> {
+        self.lost = false;
+        let mut gone = std::mem::replace(&mut self.node, node).addresses;
+        gone.retain(|address| !self.node.addresses.contains(address));
+        gone
+    }
+
+    /// The coordinator lost sight of the peer.
+    pub(super) fn lost(&mut self, now: Instant) {
+        self.note_handshake(now);
+        self.lost = true;
+    }
+
+    /// When a lost peer is to be removed.
+    pub(super) fn removal_at(&self) -> Option<Instant> {
+        self.lost.then(|| self.last_handshake + LOST_AFTER)
+    }
+
+    /// Whether a lost peer's time is over; a handshake in the meantime starts it anew.
+    pub(super) fn lost_for_good(&mut self, now: Instant) -> bool {
+        if self.removal_at().is_none_or(|at| at > now) {
+            return false;
+        }
+        self.note_handshake(now);
+        self.removal_at().is_some_and(|at| at <= now)
+    }
+
+    /// Whether an opened packet may come from this peer, by its source and destination.
+    pub(super) fn may_send(&self, packet: &[u8], ours: Ipv6Addr) -> bool {
+        packet::addresses(packet).is_some_and(|(source, destination)| {
+            destination == ours
+                && self.node.addresses.contains(&source)
+                && packet::is_tunnel_address(&source)
+        })
+    }
+
+    /// What is to be reported about the tunnel since the last time.
+    pub(super) fn note(&mut self, id: PeerId, now: Instant) -> Option<Event> {
+        let silent = match self.tunnel.handshake() {
+            Handshake::Established if !self.reached => {
+                self.reached = true;
+                self.silent = false;
+                return Some(Event::PeerReachable(id, now.saturating_duration_since(self.made)));
+            }
+            Handshake::Expired => true,
+            Handshake::Established => false,
+            Handshake::Idle | Handshake::InProgress => self.silent,
+        };
+        let reported = std::mem::replace(&mut self.silent, silent);
+        (silent && !reported).then_some(Event::PeerSilent(id))
+    }
+
+    fn note_handshake(&mut self, now: Instant) {
+        if let Some(at) = self.tunnel.since_handshake(now).and_then(|age| now.checked_sub(age)) {
+            self.last_handshake = self.last_handshake.max(at);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! IP packets as they travel inside the tunnel: IPv6 only, at most [`MTU`] bytes, no extension
+//! headers, no fragments (upstream's parser refuses both).
+//!
+//! [`Packet::parse`] looks at what a packet claims, with every length checked; [`build`] makes the
+//! few packets that no TCP core makes for us: UDP, ICMPv6 echo, in-tunnel pings.
+
+use std::net::Ipv6Addr;
+
+pub mod build;
+mod parse;
+
+pub use parse::{Packet, PacketError, TcpFlags, TcpSegment, Upper};
+
+/// Largest IP packet inside the tunnel, in bytes (coder/coder: tailnet/conn.go, Tailscale's
+/// default, which is also IPv6's minimum).
+pub const MTU: usize = 1280;
+
+/// Length of an IPv6 header, in bytes.
+pub const IPV6_HEADER: usize = 40;
+
+/// Largest TCP segment we send and announce: the MTU without both headers.
+pub const MSS: usize = MTU - IPV6_HEADER - 20;
+
+/// Largest UDP payload that fits one packet.
+pub const MAX_UDP_PAYLOAD: usize = MTU - IPV6_HEADER - 8;
+
+/// IP protocol number of Tailscale's in-tunnel messages (coder/tailscale: types/ipproto).
+pub const PROTOCOL_TSMP: u8 = 99;
+
+/// Whether packets to or from this address belong inside the tunnel: not multicast, link-local,
+/// loopback or unspecified.
+pub fn is_tunnel_address(address: &Ipv6Addr) -> bool {
+    !(address.is_multicast()
+        || address.is_unicast_link_local()
+        || address.is_loopback()
+        || address.is_unspecified())
+}
+
+/// Source and destination of an IPv6 packet, `None` for anything else.
+pub fn addresses(packet: &[u8]) -> Option<(Ipv6Addr, Ipv6Addr)> {
+    let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+    let (_, addresses) = header.split_last_chunk::<32>()?;
+    let (source, destination) = (addresses.first_chunk::<16>()?, addresses.last_chunk::<16>()?);
+    (header[0] >> 4 == 6).then(|| (Ipv6Addr::from(*source), Ipv6Addr::from(*destination)))
+}

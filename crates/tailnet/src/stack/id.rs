@@ -1,0 +1,26 @@
+//! Names for what a stack holds.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(super) u64);
+    };
+}
+
+id! {
+    /// A TCP connection. Never used twice within one stack.
+    ConnectionId
+}
+id! {
+    /// A port that accepts TCP connections.
+    ListenerId
+}
+id! {
+    /// A UDP socket.
+    UdpId
+}
+id! {
+    /// A ping under way.
+    PingId
+}
