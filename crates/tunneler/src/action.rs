@@ -32,6 +32,9 @@ pub enum Action {
     /// Let the application work on the tunnel, beginning it if this is the first time. Answer:
     /// `AppAttached`, `AppAttachFailed` or `AppEnded`.
     AttachApp(ConnectionId),
+    /// Hurry: the attachment is not wanted any more. It has no answer of its own; the answer to
+    /// `AttachApp` is awaited (`AppAttachFailed` with `Canceled`, at best at once).
+    CancelAttach,
     /// Let the application let go of its tunnel and keep its local ends. Answer: `AppDetached` or
     /// `AppEnded`.
     DetachApp,

@@ -45,7 +45,8 @@ pub enum Event {
     Snapshot(Snapshot),
     /// Answers `Resync`: it could not be read.
     ResyncFailed(Failure),
-    /// Answers `ReadAgent`; may also come unasked.
+    /// Answers `ReadAgent`; may also come unasked. It tells about that agent, and does not say
+    /// that the agent is the chosen one: the record of any other agent is passed over.
     AgentRecord(AgentRecord),
     /// Answers `ReadAgent`: it could not be read.
     AgentReadFailed {

@@ -25,8 +25,8 @@
 //! When the agent goes, is replaced, or the tunnel dies, the policy speaks. `Follow` detaches the
 //! application, closes the tunnel (`ShutdownApplication`, `ShutdownTailnet`) and looks again at what
 //! it knows: perhaps a build is running, perhaps there is another agent to dial. `Once` closes
-//! the application and the tunnel, and ends with the reason. Before the application was up for
-//! the first time there is nothing to lose, and `Once` too goes back and waits.
+//! the application and the tunnel, and ends with the reason. Before the application is attached
+//! there is nothing to lose, and `Once` too goes back and waits.
 //!
 //! Whatever happens, it ends in `Exit`, with the [`Outcome`]: first the application is closed, then
 //! the tunnel, then it is over.
@@ -45,7 +45,7 @@
 //! | `ReadAgent` | `AgentRecord`, `AgentReadFailed` |
 //! | `StartWorkspace` | `StartAccepted`, `StartConflict`, `StartFailed` |
 //! | `Dial` (hurried by `CancelDial`) | `DialUp` (later, at most once, `TunnelLost`), `DialFailed` |
-//! | `AttachApp` | `AppAttached`, `AppAttachFailed`, `AppEnded` |
+//! | `AttachApp` (hurried by `CancelAttach`) | `AppAttached`, `AppAttachFailed`, `AppEnded` |
 //! | `DetachApp` | `AppDetached`, `AppEnded` |
 //! | `CloseApp` | `AppClosed`, `AppEnded` |
 //! | `CloseTailnet` | `TailnetClosed` |
@@ -68,12 +68,17 @@ mod config;
 mod event;
 mod fact;
 mod failure;
+mod goal;
 mod id;
+mod memory;
 mod notice;
 mod outcome;
+mod own;
+mod phase;
 mod state;
 mod timer;
 mod tunneler;
+mod upstream;
 
 pub use action::{Action, Severity};
 pub use config::{Config, Policy, Wait};
