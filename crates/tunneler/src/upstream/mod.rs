@@ -6,6 +6,9 @@
 //! is waiting. Each `on_…` is a block of rows; in each, states are named in the order of the
 //! table's columns.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     Action, AgentId, Build, Config, ConnectionId, Event, Exit, JobStatus, Lifecycle, Outcome,
     Severity, State, Transition, Wait,
