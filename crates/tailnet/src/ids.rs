@@ -151,6 +151,10 @@ impl NodeId {
 pub struct RegionId(i32);
 
 impl RegionId {
+    /// The region of the relay inside the control plane, unless the deployment chose another
+    /// (coder/coder: codersdk/deployment.go, `derp.server.regionID`).
+    pub const EMBEDDED: RegionId = RegionId(999);
+
     /// A region by its number.
     ///
     /// # Errors

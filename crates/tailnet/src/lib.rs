@@ -17,10 +17,14 @@
 //! Everything is pure (time and entropy are arguments) but `derp::connection`, `derp::relay`,
 //! `control` and the shell, which are thin.
 
+pub mod derp;
+pub mod derp_map;
+pub mod disco;
 pub mod ids;
 pub mod keys;
 pub mod node;
 pub mod engine;
 pub mod packet;
 pub mod stack;
+pub mod tsmp;
 pub mod wg;

@@ -1,0 +1,244 @@
+//! One connection: bytes in and out around [`Client`].
+//!
+//! [`run`] reads and writes until the connection ends; it is what the relay manager runs for each
+//! region. [`connect`] is the same for a single relay, with a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::client::{Client, ClientError, Event, READ_TIMEOUT};
+use super::dial::{BoxStream, Dial, DialError};
+use super::outbox::{Outbox, SendError};
+use crate::derp_map::RelayNode;
+use crate::keys::{NoEntropy, NodePrivate, NodePublic};
+
+/// Limit on everything from the first byte to the relay's key (coder/tailscale:
+/// derp/derphttp/derphttp_client.go).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Room made for one read: four TLS records.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Less room than this is not worth a read.
+const MIN_READ: usize = 16 << 10;
+
+/// Batches of events between the reader and its user.
+const QUEUED_BATCHES: usize = 16;
+
+/// A connection to one relay. Dropping it ends it.
+#[derive(Debug)]
+pub struct Connection {
+    outbox: Arc<Outbox>,
+    room: Arc<Notify>,
+    events: mpsc::Receiver<Vec<Event>>,
+    task: JoinHandle<ConnectionError>,
+}
+
+/// Connects to one relay node and logs in, without waiting for the relay's half of the login.
+///
+/// # Errors
+///
+/// [`ConnectionError`] when there is no relay, or none within [`CONNECT_TIMEOUT`].
+pub async fn connect(
+    dialer: &dyn Dial,
+    node: &RelayNode,
+    key: NodePrivate,
+    home: bool,
+) -> Result<Connection, ConnectionError> {
+    let open = async {
+        let stream = dialer.dial(node).await?;
+        welcome(stream, key, home).await
+    };
+    let open = timeout(CONNECT_TIMEOUT, open).await.map_err(|_| ConnectionError::Timeout)??;
+    let room = Arc::new(Notify::new());
+    let outbox = Arc::new(Outbox::new(room.clone()));
+    let (sender, events) = mpsc::channel(QUEUED_BATCHES);
+    let task = tokio::spawn({
+        let outbox = outbox.clone();
+        async move { run(open, &outbox, Forward(sender)).await }
+    });
+    Ok(Connection { outbox, room, events, task })
+}
+
+impl Connection {
+    /// Sends a packet if there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`]: try again after [`Connection::writable`]. [`SendError::Closed`]: see
+    /// [`Connection::recv`].
+    pub fn try_send(&self, to: &NodePublic, packet: &[u8]) -> Result<(), SendError> {
+        if self.task.is_finished() {
+            return Err(SendError::Closed);
+        }
+        self.outbox.try_send(to, packet)
+    }
+
+    /// Waits for room. For one waiting task.
+    pub async fn writable(&self) {
+        while !self.outbox.has_room() && !self.task.is_finished() {
+            self.room.notified().await;
+        }
+    }
+
+    /// Waits for the next batch of events.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionError`]: why the connection ended.
+    pub async fn recv(&mut self) -> Result<Vec<Event>, ConnectionError> {
+        if let Some(batch) = self.events.recv().await {
+            return Ok(batch);
+        }
+        Err((&mut self.task).await.unwrap_or(ConnectionError::Closed))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Takes what the relay sent.
+pub(super) trait Sink: Send {
+    /// Takes what it wants out of a batch; the reader waits, and the relay with it.
+    fn deliver(&mut self, batch: &mut Vec<Event>) -> impl Future<Output = ()> + Send;
+}
+
+struct Forward(mpsc::Sender<Vec<Event>>);
+
+impl Sink for Forward {
+    async fn deliver(&mut self, batch: &mut Vec<Event>) {
+        // It fails when the connection is being dropped, and then nobody misses the batch.
+        let _dropped = self.0.send(std::mem::take(batch)).await;
+    }
+}
+
+/// A stream whose relay has named its key, and what is left over of its first bytes.
+pub(super) struct Open {
+    stream: BoxStream,
+    client: Client,
+    buffer: BytesMut,
+}
+
+/// Reads the relay's key and answers it, in one write.
+pub(super) async fn welcome(
+    mut stream: BoxStream,
+    key: NodePrivate,
+    home: bool,
+) -> Result<Open, ConnectionError> {
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(|_| NoEntropy)?;
+    let mut client = Client::new(key, home, nonce);
+    let mut buffer = BytesMut::new();
+    while client.handle_input(&mut buffer)?.is_none() {
+        buffer.reserve(MIN_READ);
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Err(ConnectionError::Closed);
+        }
+    }
+    stream.write_all(&client.output()).await?;
+    stream.flush().await?;
+    Ok(Open { stream, client, buffer })
+}
+
+/// Reads and writes until the connection ends, and says why it did.
+///
+/// Every read gives at most one batch to `sink`, which takes what it wants out of it; while it
+/// waits nothing is read, so that a slow user slows the relay.
+pub(super) async fn run(open: Open, outbox: &Outbox, sink: impl Sink) -> ConnectionError {
+    let Open { stream, client, buffer } = open;
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        ended = read(reader, client, buffer, outbox, sink) => ended,
+        ended = write(writer, outbox) => ended,
+    }
+}
+
+async fn read(
+    mut reader: impl AsyncRead + Unpin,
+    mut client: Client,
+    mut buffer: BytesMut,
+    outbox: &Outbox,
+    mut sink: impl Sink,
+) -> ConnectionError {
+    let mut batch = Vec::new();
+    loop {
+        loop {
+            match client.handle_input(&mut buffer) {
+                Ok(Some(Event::LoggedIn(info))) => {
+                    outbox.limit(&info);
+                    batch.push(Event::LoggedIn(info));
+                }
+                Ok(Some(event)) => batch.push(event),
+                Ok(None) => break,
+                Err(error) => return error.into(),
+            }
+        }
+        let answers = client.output();
+        if !answers.is_empty() {
+            outbox.put_control(&answers);
+        }
+        if !batch.is_empty() {
+            sink.deliver(&mut batch).await;
+            batch.clear();
+        }
+        // A buffer whose packets are all gone is used again, otherwise they keep the old one.
+        let missing = client.missing(&buffer);
+        if buffer.capacity() - buffer.len() < missing.max(MIN_READ) {
+            buffer.reserve(missing.max(READ_BUFFER));
+        }
+        match timeout(READ_TIMEOUT, reader.read_buf(&mut buffer)).await {
+            Ok(Ok(0)) => return ConnectionError::Closed,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return ConnectionError::Silent,
+        }
+    }
+}
+
+async fn write(mut writer: impl AsyncWrite + Unpin, outbox: &Outbox) -> ConnectionError {
+    let mut chunk = BytesMut::new();
+    loop {
+        outbox.take(&mut chunk).await;
+        if let Err(error) = writer.write_all(&chunk).await {
+            return error.into();
+        }
+        if let Err(error) = writer.flush().await {
+            return error.into();
+        }
+    }
+}
+
+/// Why there is no connection, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// No byte stream to the relay.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// It took too long.
+    #[error("the relay did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// The relay broke the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ClientError),
+    /// The stream broke.
+    #[error("the connection to the relay broke: {0}")]
+    Io(#[from] std::io::Error),
+    /// The relay closed the stream.
+    #[error("the relay closed the connection")]
+    Closed,
+    /// Nothing came for too long.
+    #[error("the relay was silent for {} s", READ_TIMEOUT.as_secs())]
+    Silent,
+    /// No random numbers for the login.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
