@@ -19,7 +19,7 @@ use crate::keys::NodePublic;
 /// Bytes that wait for the writer at most, beside as many that it is writing. Four TLS records;
 /// enough to keep a gigabit busy while a task is scheduled (measured: larger gained nothing and
 /// costs latency).
-pub const CAPACITY: usize = 64 << 10;
+pub(super) const CAPACITY: usize = 64 << 10;
 
 /// The frames for one relay; lives on when the connection does not.
 #[derive(Debug)]
