@@ -153,6 +153,21 @@ impl Ui {
         }
     }
 
+    /// Shows one record of the debug log, however quiet the rest is: it was asked for.
+    pub fn debug(&self, record: &str) {
+        self.say("", "", record);
+    }
+
+    /// Shows what clap says about wrong usage: several lines that keep their shape.
+    pub fn usage(&self, text: &str) {
+        // Whoever typed a hundred kilobytes knows them.
+        const LONGEST: usize = 4000;
+        for line in text.trim_end().split('\n') {
+            let line: String = line.chars().take(LONGEST).collect();
+            self.say("", "", &line);
+        }
+    }
+
     /// Shows how long a step took; only with `-v`.
     pub fn verbose(&self, step: impl Display, took: Duration) {
         if self.inner.options.verbose && !self.inner.options.quiet {

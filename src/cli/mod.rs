@@ -1,14 +1,204 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand, its doc comment is its help.
+//!
+//! ```text
+//! argv ─► clap (Args: what was typed) ─► Session, Target, Forward … (what it means) ─► the command
+//!                                                                                        │
+//!         exit code ◄── CommandError: kind, cause, hints ◄───────────────────────────────┘
+//! ```
 
+mod generate;
+mod global;
+mod headers;
+mod list;
+mod logging;
+mod login;
+mod port_forward;
+mod session;
+mod spelling;
+mod ssh;
 pub mod target;
+mod version;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, io, process::ExitCode};
 
-/// What every command that talks to a deployment has: where it is and how to reach it.
-pub struct Session {}
+use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
+
+pub use session::Session;
+
+use crate::{
+    error::{CommandError, Kind},
+    signal::Signals,
+    ui::Ui,
+};
+use global::{Global, Headers};
+
+/// A tunneling client for Coder workspaces
+///
+/// Takes a workspace from whatever state it is in to a working tunnel, and runs a shell, a
+/// command, OpenSSH or port forwards on it. Works with an unmodified Coder deployment, and shares
+/// its login with the `coder` client.
+#[derive(clap::Parser)]
+#[command(
+    name = "coderctl",
+    version,
+    propagate_version = false,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    headers: Headers,
+    #[command(subcommand)]
+    command: Subcommand,
+}
+
+#[derive(clap::Subcommand)]
+enum Subcommand {
+    Login(login::Args),
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    Ssh(Box<ssh::Args>),
+    #[command(visible_alias = "tunnel")]
+    PortForward(port_forward::Args),
+    Version(version::Args),
+    #[command(hide = true)]
+    Generate(generate::Args),
+}
+
+/// What every command is given besides its own arguments.
+struct Environment {
+    global: Global,
+    /// Where the token came from, if one was given.
+    token_source: Option<ValueSource>,
+    headers: Vec<String>,
+    ui: Ui,
+}
 
 /// Parses, runs, maps the outcome to an exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    let (cli, token_source) = match parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error),
+    };
+    let ui = Ui::new(cli.global.ui_options());
+    let result = run(cli, token_source, &ui);
+    ExitCode::from(match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => {
+            ui.error(&error);
+            error.kind.code()
+        }
+    })
+}
+
+/// The whole command line as clap sees it; completions, manuals and help come from here.
+fn command() -> clap::Command {
+    hide_values(Cli::command())
+}
+
+/// Help shows the names of variables, never what is in them.
+fn hide_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(hide_values)
+}
+
+fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Cli, Option<ValueSource>), clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let token_source = matches.value_source("token");
+    Ok((Cli::from_arg_matches(&matches)?, token_source))
+}
+
+/// Help and version go to stdout with success; wrong usage is told and is 2.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let ui = Ui::default();
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        ui.usage(&text);
+        return ExitCode::from(Kind::Usage.code());
+    }
+    match ui.data(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            ui.error(&cannot_write(error));
+            ExitCode::from(Kind::Other.code())
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, CommandError> {
+    let Cli { global, headers, command } = cli;
+    // A list that grows wherever on the line it is given.
+    let own = match &command {
+        Subcommand::Login(args) => &args.headers,
+        Subcommand::List(args) => &args.headers,
+        Subcommand::Ssh(args) => &args.headers,
+        Subcommand::PortForward(args) => &args.headers,
+        Subcommand::Version(_) | Subcommand::Generate(_) => &Headers::default(),
+    };
+    let typed: Vec<String> = headers.header.iter().chain(&own.header).cloned().collect();
+    let headers = global::list("CODER_HEADER", &typed)?;
+    let log_file = match &command {
+        Subcommand::Ssh(args) => args.log_file()?,
+        Subcommand::Login(_)
+        | Subcommand::List(_)
+        | Subcommand::PortForward(_)
+        | Subcommand::Version(_)
+        | Subcommand::Generate(_) => None,
+    };
+    logging::start(global.verbosity(), log_file, ui);
+    let environment = Environment { global, token_source, headers, ui: ui.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::new(Kind::Other, error))?;
+    let result = runtime.block_on(async {
+        match command {
+            Subcommand::Login(args) => until_signal(login::run(args, &environment)).await,
+            Subcommand::List(args) => until_signal(list::run(args, &environment)).await,
+            Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
+            Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
+            Subcommand::Version(args) => version::run(&args, ui),
+            Subcommand::Generate(args) => generate::run(&args, ui),
+        }
+    });
+    // A prompt that nobody answered still reads from the terminal; it ends with the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs a command that has nothing to tidy up; a signal ends it.
+async fn until_signal(
+    command: impl Future<Output = Result<u8, CommandError>>,
+) -> Result<u8, CommandError> {
+    let mut signals = Signals::new().map_err(|error| CommandError::new(Kind::Other, error))?;
+    tokio::select! {
+        result = command => result,
+        signal = signals.next() => {
+            Err(CommandError::msg(Kind::Signal(signal.number()), "interrupted"))
+        }
+    }
+}
+
+/// Writes a command's data to stdout.
+fn write_data(ui: &Ui, data: &str) -> Result<u8, CommandError> {
+    ui.data(data.as_bytes()).map(|()| 0).map_err(cannot_write)
+}
+
+fn cannot_write(error: io::Error) -> CommandError {
+    CommandError::new(Kind::Other, anyhow::Error::new(error).context("cannot write to stdout"))
+}
+
+/// Nobody wants more of our output: that is no error (`coderctl list | head -1`).
+fn is_broken_pipe(error: &CommandError) -> bool {
+    let cause = error.source.downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+        && error.kind == Kind::Other
 }

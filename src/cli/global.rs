@@ -1,0 +1,178 @@
+//! Flags that every command takes, anywhere on the line until `--`.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+use zeroize::Zeroizing;
+
+use super::spelling;
+use crate::{
+    error::{CommandError, Kind},
+    ui,
+};
+
+/// The flags themselves, as typed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// URL of the Coder deployment
+    #[arg(long, env = "CODER_URL", global = true, value_name = "URL")]
+    pub url: Option<String>,
+
+    /// Session token; the variable keeps it out of the process list
+    #[arg(long, env = "CODER_SESSION_TOKEN", global = true, value_name = "TOKEN")]
+    pub token: Option<SecretText>,
+
+    /// Directory of the login, shared with the `coder` client
+    #[arg(long, env = "CODER_CONFIG_DIR", global = true, value_name = "DIR")]
+    pub global_config: Option<PathBuf>,
+
+    /// Command that prints more such headers, one per line; run with `sh -c`
+    #[arg(long, env = "CODER_HEADER_COMMAND", global = true, value_name = "COMMAND")]
+    pub header_command: Option<String>,
+
+    /// Certificates (PEM) to trust instead of the system's
+    #[arg(long, env = "CODER_CLIENT_TLS_CA_FILE", global = true, value_name = "FILE")]
+    pub client_tls_ca_file: Option<PathBuf>,
+
+    /// Certificate (PEM) to show to the server
+    #[arg(long, env = "CODER_CLIENT_TLS_CERT_FILE", global = true, value_name = "FILE")]
+    pub client_tls_cert_file: Option<PathBuf>,
+
+    /// Key (PEM) of that certificate
+    #[arg(long, env = "CODER_CLIENT_TLS_KEY_FILE", global = true, value_name = "FILE")]
+    pub client_tls_key_file: Option<PathBuf>,
+
+    /// Use the relay only, never a direct path
+    #[arg(long, env = "CODER_DISABLE_DIRECT_CONNECTIONS", global = true, hide_short_help = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub disable_direct_connections: bool,
+
+    /// Accepted; no telemetry is ever sent
+    #[arg(long, env = "CODER_DISABLE_NETWORK_TELEMETRY", global = true, hide_short_help = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub disable_network_telemetry: bool,
+
+    /// Do not warn about a server that is too old
+    #[arg(long, env = "CODER_NO_VERSION_WARNING", global = true, hide_short_help = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub no_version_warning: bool,
+
+    /// Do not show warnings about the server's licence
+    #[arg(long, env = "CODER_NO_FEATURE_WARNING", global = true, hide_short_help = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub no_feature_warning: bool,
+
+    /// Accepted; logins are kept in files only
+    #[arg(long, env = "CODER_USE_KEYRING", global = true, hide_short_help = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "true", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub use_keyring: bool,
+
+    /// Behave as if stdin, stdout and stderr were terminals
+    #[arg(long, env = "CODER_FORCE_TTY", global = true, hide_short_help = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub force_tty: bool,
+
+    /// Never open a browser
+    #[arg(long, env = "CODER_NO_OPEN", global = true, hide = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, hide_possible_values = true,
+          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    pub no_open: bool,
+
+    /// Show steps with their durations; twice for debug logs
+    #[arg(short, long, env = "CODER_VERBOSE", global = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
+          action = ArgAction::Append)]
+    pub verbose: Vec<bool>,
+
+    /// Say nothing but warnings and errors
+    #[arg(short, long, global = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
+          action = ArgAction::Set)]
+    pub quiet: bool,
+
+    /// Time limit of each request to the server
+    #[arg(long, env = "CODERCTL_HTTP_TIMEOUT", global = true, hide = true, value_name = "DURATION",
+          value_parser = spelling::duration)]
+    pub http_timeout: Option<std::time::Duration>,
+}
+
+impl Global {
+    /// 0, 1 for `-v`, 2 for `-vv`; `--verbose=false` starts over.
+    pub(super) fn verbosity(&self) -> usize {
+        self.verbose.iter().rev().take_while(|on| **on).count()
+    }
+
+    /// How to speak to the user.
+    pub(super) fn ui_options(&self) -> ui::Options {
+        ui::Options { quiet: self.quiet, verbose: self.verbosity() > 0, force_tty: self.force_tty }
+    }
+}
+
+/// Headers for every request, a list that grows wherever on the line it is given.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Headers {
+    /// Header for every request, as `name=value`; repeatable [env: CODER_HEADER]
+    #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
+    pub header: Vec<String>,
+}
+
+/// The variable behind a list, which adds to the list; not UTF-8 is wrong usage.
+pub(super) fn list(name: &str, occurrences: &[String]) -> Result<Vec<String>, CommandError> {
+    let usage = |why: String| CommandError::msg(Kind::Usage, why);
+    let variable = match std::env::var(name) {
+        Ok(value) => Some(value),
+        Err(std::env::VarError::NotPresent) => None,
+        Err(std::env::VarError::NotUnicode(_)) => {
+            return Err(usage(format!("variable {name} is not UTF-8")));
+        }
+    };
+    spelling::list(variable.as_deref(), occurrences)
+        .map_err(|why| usage(format!("invalid list in {name} or its flag: {why}")))
+}
+
+/// Text that is not shown in `Debug` and erased when dropped.
+#[derive(Clone)]
+pub(super) struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// Trimmed of blanks and line ends.
+    pub(super) fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.trim().to_owned()))
+    }
+
+    /// The text itself.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for SecretText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(text))
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("redacted")
+    }
+}

@@ -1,0 +1,72 @@
+//! Debug logs: with `-vv` or `CODERCTL_LOG` on stderr, with `--log-dir` in a file.
+
+use std::{
+    fs,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::ui::Ui;
+
+/// What `-vv` and log files hold; libraries below speak up only about what is wrong.
+const DEBUG: &str = "warn,coderctl=debug,coderctl_tunneler=debug,coderctl_transport=debug,\
+                     coderctl_drpc=debug,coderctl_tailnet=debug,coderctl_ssh=debug";
+
+/// Installs what was asked for; nothing at all where nothing was.
+pub(super) fn start(verbosity: usize, file: Option<fs::File>, ui: &Ui) {
+    let asked = std::env::var("CODERCTL_LOG").ok().filter(|filter| !filter.is_empty());
+    if verbosity < 2 && asked.is_none() && file.is_none() {
+        return;
+    }
+    let filter = asked.as_deref().and_then(|filter| match filter.parse::<EnvFilter>() {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            ui.warn(format_args!("CODERCTL_LOG is not a log filter: {error}"));
+            None
+        }
+    });
+    let spoken = (verbosity >= 2 || filter.is_some()).then(|| {
+        let ui = ui.clone();
+        tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || Spoken(ui.clone()))
+            .with_filter(filter.unwrap_or_else(|| EnvFilter::new(DEBUG)))
+    });
+    let written = file.map(|file| {
+        let file = Arc::new(Mutex::new(file));
+        tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || Written(Arc::clone(&file)))
+            .with_filter(EnvFilter::new(DEBUG))
+    });
+    // A second subscriber in one process (tests) keeps the first.
+    let _ = tracing_subscriber::registry().with(spoken).with(written).try_init();
+}
+
+/// Log lines among everything else that is said, escaped like that.
+struct Spoken(Ui);
+
+impl Write for Spoken {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.debug(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Written(Arc<Mutex<fs::File>>);
+
+impl Write for Written {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}

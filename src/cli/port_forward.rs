@@ -1,0 +1,80 @@
+use clap::ArgAction;
+
+use super::{
+    Environment, Session,
+    global::{self, Headers},
+    spelling,
+    ssh::WaitArg,
+    target::Target,
+};
+use crate::{
+    apps::{forward_spec, port_forward::PortForward},
+    error::{CommandError, Kind},
+    tunnel::{self, Request, Wait},
+};
+
+/// Forward local ports to ports of a workspace
+///
+/// Listeners open at once, before a stopped workspace is started, and stay open when the
+/// workspace restarts. SPEC is [BIND:]LOCAL[:REMOTE]; ports may be ranges, several specs are
+/// separated by commas, and local port 0 takes a free one. Without BIND both loopback addresses
+/// are bound.
+///
+///     coderctl port-forward dev --tcp 8080:80,9000-9002
+///     coderctl port-forward dev --tcp 0.0.0.0:8080:80
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// Workspace: name, owner/name, name.agent or id
+    workspace: String,
+
+    /// TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]
+    #[arg(short = 'p', long, value_name = "SPEC", allow_hyphen_values = true)]
+    tcp: Vec<String>,
+
+    /// UDP ports to forward; not supported yet [env: CODER_PORT_FORWARD_UDP]
+    #[arg(long, value_name = "SPEC", allow_hyphen_values = true)]
+    udp: Vec<String>,
+
+    /// Do not start a stopped workspace
+    #[arg(long, env = "CODER_SSH_DISABLE_AUTOSTART", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", hide_default_value = true,
+          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
+          action = ArgAction::Set)]
+    disable_autostart: bool,
+
+    /// Whether to wait for the workspace's start scripts; auto does not
+    #[arg(long, value_enum, default_value = "no", value_name = "WHEN")]
+    wait: WaitArg,
+
+    #[command(flatten)]
+    pub(super) headers: Headers,
+}
+
+pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
+    let udp = global::list("CODER_PORT_FORWARD_UDP", &args.udp)?;
+    if !udp.is_empty() {
+        return Err(CommandError::msg(Kind::Usage, "--udp is not supported yet")
+            .hint("only TCP ports can be forwarded: use --tcp"));
+    }
+    let tcp = global::list("CODER_PORT_FORWARD_TCP", &args.tcp)?;
+    let forwards = forward_spec::parse(&tcp).map_err(|error| {
+        CommandError::new(Kind::Usage, error)
+            .hint("write --tcp [BIND:]LOCAL[:REMOTE], e.g. --tcp 8080:80 or --tcp 9000-9002")
+    })?;
+    let target = Target::parse(&args.workspace)?;
+    let session = Session::open(environment).await?;
+    let request = Request {
+        target,
+        // Start scripts may well be what opens the ports; whoever wants them finished says so.
+        wait: match args.wait {
+            WaitArg::Yes => Wait::Yes,
+            WaitArg::No | WaitArg::Auto => Wait::No,
+        },
+        autostart: !args.disable_autostart,
+        follow: true,
+        usage_app: Some(String::new()),
+        app: Box::new(PortForward::new(forwards)),
+    };
+    tunnel::run(&session, &environment.ui, request).await
+}
