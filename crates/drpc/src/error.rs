@@ -1,6 +1,9 @@
 //! How a call fails.
 
-use crate::{wire::WireError, yamux::CloseReason};
+use crate::{
+    wire::WireError,
+    yamux::{CloseReason, OpenError},
+};
 
 /// Code of "unimplemented" in generated dRPC stubs (storj/drpc: drpcerr).
 pub const UNIMPLEMENTED: u64 = 12;
@@ -20,8 +23,12 @@ pub enum RpcError {
     /// The connection that carries the call has ended.
     #[error("the control connection ended: {0}")]
     Closed(#[from] CloseReason),
-    /// The call was ended by the other side: reset, canceled, or without the answer it owes.
-    #[error("the other side ended the call: {0}")]
+    /// The other side takes no new calls on this connection; connect anew.
+    #[error("the other side is going away and takes no new calls")]
+    GoingAway,
+    /// The call was ended by the other side: reset, canceled, left, or
+    /// without the answer it owes.
+    #[error("the call has ended: {0}")]
     Ended(&'static str),
     /// The other side does not speak dRPC as we know it.
     #[error("the other side broke the dRPC protocol: {0}")]
@@ -63,10 +70,20 @@ impl RpcError {
                 *code == UNIMPLEMENTED || message.contains("unknown rpc: ")
             }
             Self::Closed(_)
+            | Self::GoingAway
             | Self::Ended(_)
             | Self::Protocol(_)
             | Self::Decode { .. }
             | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
+impl From<OpenError> for RpcError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Closed(reason) => Self::Closed(reason),
+            OpenError::GoingAway | OpenError::Exhausted => Self::GoingAway,
         }
     }
 }
