@@ -1,0 +1,125 @@
+//! What a session is asked to be, and how it ended.
+
+use crate::error::Error;
+
+/// Longest command, subsystem name, or variable, in bytes: what surely fits into a packet that
+/// every server accepts (OpenSSH takes 256 KiB, Go's library too) with room for the rest.
+pub(crate) const TEXT_LIMIT: usize = 192 * 1024;
+
+/// What to ask the server for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The user to log in as. A Coder agent ignores it.
+    pub user: String,
+    /// Variables for the remote side, in order. The server may ignore them (no answer is asked).
+    pub env: Vec<(String, String)>,
+    /// A terminal on the remote side.
+    pub pty: Option<Pty>,
+    /// What runs.
+    pub request: Request,
+    /// How many answers to wait for.
+    pub steps: Steps,
+}
+
+impl Options {
+    /// A session without a terminal and without variables.
+    #[must_use]
+    pub fn new(request: Request) -> Self {
+        Self { user: "coder".into(), env: Vec::new(), pty: None, request, steps: Steps::Pipelined }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let limit = TEXT_LIMIT;
+        let command = match &self.request {
+            Request::Shell => 0,
+            Request::Exec(text) | Request::Subsystem(text) => text.len(),
+        };
+        if command > limit {
+            return Err(Error::Request { what: "remote command", limit });
+        }
+        if self.env.iter().any(|(name, value)| name.len() + value.len() > limit) {
+            return Err(Error::Request { what: "environment variable", limit });
+        }
+        if self.user.len() > limit {
+            return Err(Error::Request { what: "user name", limit });
+        }
+        if self.pty.as_ref().is_some_and(|pty| pty.term.len() > limit) {
+            return Err(Error::Request { what: "terminal type", limit });
+        }
+        Ok(())
+    }
+}
+
+/// What runs in the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The login shell.
+    Shell,
+    /// A command, for the remote shell to parse.
+    Exec(String),
+    /// A subsystem, such as `sftp`.
+    Subsystem(String),
+}
+
+/// Whether the requests after the key exchange wait for the answers before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Steps {
+    /// All in one write: two round trips to a running command.
+    #[default]
+    Pipelined,
+    /// Each after the answer to the one before: five round trips, for a server that insists.
+    OneByOne,
+}
+
+/// A terminal for the remote side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pty {
+    /// The terminal type (`TERM`).
+    pub term: String,
+    /// Width in characters.
+    pub cols: u32,
+    /// Height in rows.
+    pub rows: u32,
+    /// Terminal modes.
+    pub modes: Modes,
+}
+
+/// Terminal modes in the encoding of RFC 4254 section 8, without the final zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Modes(Vec<u8>);
+
+impl Modes {
+    /// Sets the mode of this number (RFC 4254 section 8, 1 to 159) to this value.
+    #[must_use]
+    pub fn with(mut self, opcode: u8, value: u32) -> Self {
+        if (1..160).contains(&opcode) {
+            self.0.push(opcode);
+            self.0.extend_from_slice(&value.to_be_bytes());
+        }
+        self
+    }
+
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        let mut bytes = self.0.clone();
+        bytes.push(0);
+        bytes
+    }
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// The remote process ended with this status.
+    Status(u32),
+    /// The remote process was killed.
+    Signal {
+        /// The signal's name without `SIG`.
+        name: String,
+        /// Whether it left a core dump.
+        core: bool,
+        /// The server's words.
+        message: String,
+    },
+    /// The session ended without either.
+    Lost(Error),
+}

@@ -1,0 +1,120 @@
+//! Against a real server, through any command that carries SSH bytes on its standard input and
+//! output: `CODERCTL_TEST_SSH_STDIO='coder ssh --stdio dev' cargo test -p coderctl-ssh --test live`.
+//! Skipped, loudly, without that variable.
+
+use std::process::Stdio;
+
+use coderctl_ssh::{Exit, Modes, Options, Pty, Request, Session, Steps, connection::Connection};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+};
+
+/// A connection over the command, and the command, which ends when dropped.
+async fn connect(
+    change: impl FnOnce(&mut Connection),
+    options: Options,
+) -> Option<(Session, Child)> {
+    let Ok(command) = std::env::var("CODERCTL_TEST_SSH_STDIO") else {
+        eprintln!("SKIPPED: CODERCTL_TEST_SSH_STDIO is not set");
+        return None;
+    };
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("exec {command}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let entropy = Box::new(coderctl_ssh::packet::SystemEntropy::default());
+    let mut connection = Connection::new(options, entropy).unwrap();
+    change(&mut connection);
+    let io = tokio::io::join(stdout, stdin);
+    Some((coderctl_ssh::session::open_connection(io, connection).await.unwrap(), child))
+}
+
+fn exec(command: &str) -> Options {
+    Options::new(Request::Exec(command.into()))
+}
+
+#[tokio::test]
+async fn a_command_has_its_streams_and_status() {
+    let options = Options {
+        env: vec![("GREETING".into(), "hei hå".into())],
+        ..exec("cat; echo $GREETING >&2; exit 7")
+    };
+    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
+    eprintln!("host key {}", session.fingerprint());
+    session.stdin.write_all(b"in\0\xff\r\n").await.unwrap();
+    session.stdin.shutdown().await.unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    session.stdout.read_to_end(&mut out).await.unwrap();
+    session.stderr.read_to_end(&mut err).await.unwrap();
+    assert_eq!(out, b"in\0\xff\r\n");
+    assert_eq!(err, "hei hå\n".as_bytes());
+    assert_eq!(session.exit().await, Exit::Status(7));
+    session.ending.finish().await;
+}
+
+#[tokio::test]
+async fn one_step_after_the_other_works_too() {
+    let options = Options { steps: Steps::OneByOne, ..exec("exit 3") };
+    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
+    assert_eq!(session.exit().await, Exit::Status(3));
+}
+
+#[tokio::test]
+async fn a_terminal_has_its_size() {
+    let pty = Pty { term: "xterm-256color".into(), cols: 97, rows: 31, modes: Modes::default() };
+    let options = Options { pty: Some(pty), ..exec("stty size; echo $TERM; read x; stty size") };
+    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
+    let mut out = Vec::new();
+    while !out.ends_with(b"xterm-256color\r\n") {
+        out.extend_from_slice(&session.stdout.chunk().await.unwrap().unwrap());
+    }
+    session.control.window_change(61, 17);
+    session.stdin.write_all(b"\n").await.unwrap();
+    session.stdout.read_to_end(&mut out).await.unwrap();
+    let out = String::from_utf8_lossy(&out);
+    assert!(out.starts_with("31 97\r\n") && out.ends_with("17 61\r\n"), "{out:?}");
+    assert_eq!(session.exit().await, Exit::Status(0));
+}
+
+#[tokio::test]
+async fn a_signal_reaches_the_command() {
+    let options = exec("trap 'exit 42' INT; echo up; while :; do sleep 0.05; done");
+    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
+    assert_eq!(&session.stdout.chunk().await.unwrap().unwrap()[..], b"up\n");
+    session.control.signal("INT");
+    assert_eq!(session.exit().await, Exit::Status(42));
+}
+
+/// 64 MiB each way, with keys renewed every 4 MiB.
+#[tokio::test]
+async fn much_goes_both_ways_across_new_keys() {
+    const MUCH: usize = 64 << 20;
+    let rekey = |connection: &mut Connection| connection.transport().set_rekey_bytes(4 << 20);
+    let Some((session, _child)) = connect(rekey, exec("cat")).await else { return };
+    let Session { mut stdin, mut stdout, mut ending, .. } = session;
+    let block: Vec<u8> =
+        (0..1 << 16).map(|i: u32| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
+    let began = std::time::Instant::now();
+    let send = async {
+        for _ in 0..MUCH / block.len() {
+            stdin.write_all(&block).await.unwrap();
+        }
+        stdin.shutdown().await.unwrap();
+    };
+    let receive = async {
+        let mut back = vec![0; block.len()];
+        for _ in 0..MUCH / block.len() {
+            stdout.read_exact(&mut back).await.unwrap();
+            assert!(back == block);
+        }
+        assert_eq!(stdout.chunk().await.unwrap(), None);
+    };
+    tokio::join!(send, receive);
+    assert_eq!(ending.exit().await, Exit::Status(0));
+    eprintln!("64 MiB there and back in {:?}", began.elapsed());
+}
