@@ -29,11 +29,12 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use crate::disco;
 use crate::ids::{PeerId, RegionId};
-use crate::keys::NodePublic;
+use crate::keys::{NodePrivate, NodePublic};
 use crate::node::Node;
-use crate::stack::{Stack, StackEvent};
-use crate::wg::{Handshake, PERSISTENT_KEEPALIVE, Tunnel, TunnelStats};
+use crate::stack::{SmolStack, Stack, StackConfig, StackEvent};
+use crate::wg::{Handshake, NoiseTunnel, PERSISTENT_KEEPALIVE, Tunnel, TunnelStats};
 
 mod egress;
 mod peer;
@@ -130,7 +131,28 @@ pub struct EngineStats {
     pub disco_ignored: u64,
 }
 
+/// What an [`Engine`] is made with.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// Our WireGuard key.
+    pub key: NodePrivate,
+    /// The stack's configuration, with our address.
+    pub stack: StackConfig,
+}
+
 impl Engine {
+    /// An engine with real WireGuard and the stack in use.
+    pub fn new(config: EngineConfig, now: Instant) -> Self {
+        let stack = Box::new(SmolStack::new(config.stack, now));
+        let private = config.key;
+        Self::with_parts(
+            stack,
+            Box::new(move |peer, now| {
+                Box::new(NoiseTunnel::new(&private.expose_bytes(), peer.as_bytes(), now))
+            }),
+        )
+    }
+
     /// An engine of given parts: `stack` with our address, `make_tunnel` for each peer key.
     pub fn with_parts(stack: Box<dyn Stack>, make_tunnel: TunnelMaker) -> Self {
         Self {
@@ -191,7 +213,7 @@ impl Engine {
             self.stats.unknown_key += 1;
             return;
         };
-        if datagram.starts_with(DISCO_MAGIC) {
+        if disco::is_disco(&datagram) {
             self.disco_over_relay(&datagram, region, from);
             return;
         }
@@ -255,14 +277,7 @@ impl Engine {
             self.stats.datagrams_out += 1;
             sink.send(answer);
         }
-        for peer in self.peers.values_mut() {
-            let route = peer.route();
-            while peer.tunnel.wants_transmit() && sink.admit(&route) {
-                let Some(packet) = peer.tunnel.poll_transmit(now) else { break };
-                self.stats.datagrams_out += 1;
-                sink.send(Transmit { route, packet });
-            }
-        }
+        self.send_of_tunnels(now, sink);
         if !self.stack.wants_transmit() {
             return;
         }
@@ -276,14 +291,7 @@ impl Engine {
         };
         self.stack.poll_transmit(&mut egress, now);
         // A connection that found no session has just asked for one.
-        for peer in self.peers.values_mut() {
-            let route = peer.route();
-            while peer.tunnel.wants_transmit() && sink.admit(&route) {
-                let Some(packet) = peer.tunnel.poll_transmit(now) else { break };
-                self.stats.datagrams_out += 1;
-                sink.send(Transmit { route, packet });
-            }
-        }
+        self.send_of_tunnels(now, sink);
     }
 
     /// The next event.
@@ -319,6 +327,18 @@ impl Engine {
     /// Counters of all tunnels together, those of replaced and removed peers included.
     pub fn tunnel_stats(&self) -> TunnelStats {
         self.peers.values().fold(self.retired, |sum, peer| sum + peer.tunnel.stats())
+    }
+
+    /// Handshakes, keepalives, and packets that waited for a session.
+    fn send_of_tunnels(&mut self, now: Instant, sink: &mut dyn TransmitSink) {
+        for peer in self.peers.values_mut() {
+            let route = peer.route();
+            while peer.tunnel.wants_transmit() && sink.admit(&route) {
+                let Some(packet) = peer.tunnel.poll_transmit(now) else { break };
+                self.stats.datagrams_out += 1;
+                sink.send(Transmit { route, packet });
+            }
+        }
     }
 
     fn peer_node(&mut self, id: PeerId, node: Node, now: Instant) {
@@ -403,10 +423,6 @@ impl Engine {
         }
     }
 }
-
-/// The first bytes of a disco packet (coder/tailscale: disco/disco.go); no WireGuard message
-/// begins so.
-const DISCO_MAGIC: &[u8] = b"TS\xf0\x9f\x92\xac";
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

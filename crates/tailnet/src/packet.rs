@@ -2,7 +2,7 @@
 //! headers, no fragments (upstream's parser refuses both).
 //!
 //! [`Packet::parse`] looks at what a packet claims, with every length checked; [`build`] makes the
-//! few packets that no TCP core makes for us: UDP, ICMPv6 echo, in-tunnel pings.
+//! few packets that no TCP core makes for us: UDP, ICMPv6 echo, a last acknowledgement.
 
 use std::net::Ipv6Addr;
 

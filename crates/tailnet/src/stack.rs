@@ -24,7 +24,7 @@
 //! so all streams together may have only so much unacknowledged ([`StackConfig::in_flight`]); each
 //! gets a fair share. [`Stack::send`] hands out no more room than that.
 //!
-//! `SmolStack` is the implementation in use: the TCP core of smoltcp, one socket set for each
+//! [`SmolStack`] is the implementation in use: the TCP core of smoltcp, one socket set for each
 //! connection, found through our own table and woken by our own timers, because smoltcp would scan
 //! every socket for every packet.
 
@@ -33,9 +33,19 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+mod budget;
+mod connection;
+mod device;
 mod id;
+mod listener;
+mod ping;
+mod random;
+mod smol;
+mod timers;
+mod udp;
 
 pub use id::{ConnectionId, ListenerId, PingId, UdpId};
+pub use smol::SmolStack;
 
 /// What a [`Stack`] is made with.
 #[derive(Debug, Clone)]
@@ -47,9 +57,9 @@ pub struct StackConfig {
     pub seed: u64,
     /// Bytes that all TCP streams together may have sent and not yet acknowledged.
     pub in_flight: usize,
-    /// How long a SYN may go unanswered once it could leave, and how long sent data may stay
-    /// unacknowledged while nothing at all arrives, before the connection fails with
-    /// [`CloseReason::TimedOut`].
+    /// How long a connection may wait for its other end, to be opened or to have data or the end
+    /// acknowledged, while nothing at all arrives; then it fails with [`CloseReason::TimedOut`].
+    /// The time without a tunnel counts.
     pub user_timeout: Duration,
     /// How long a pong is waited for.
     pub ping_timeout: Duration,
@@ -108,7 +118,8 @@ pub trait Stack: Send {
     /// [`StackError::PortInUse`], or [`StackError::Unaddressable`] for port 0.
     fn listen(&mut self, port: u16, backlog: usize) -> Result<ListenerId, StackError>;
 
-    /// The next connection that arrived, already established. Its id is in force from here on.
+    /// The next connection that arrived, already established. Its id is in force from here on, and
+    /// events for it begin.
     fn accept(&mut self, listener: ListenerId) -> Option<(ConnectionId, SocketAddrV6)>;
 
     /// Stops accepting; connections that wait are reset.
@@ -172,7 +183,8 @@ pub trait Stack: Send {
     ///
     /// # Errors
     ///
-    /// [`SendError`]; datagrams over [`crate::packet::MAX_UDP_PAYLOAD`] bytes do not fit.
+    /// [`SendError`]; datagrams over [`crate::packet::MAX_UDP_PAYLOAD`] bytes do not fit. After
+    /// [`SendError::Full`] the datagram is best forgotten, as networks do.
     fn udp_send(
         &mut self,
         id: UdpId,
@@ -224,11 +236,10 @@ pub trait PacketSink {
     /// Whether a packet for `destination` can be taken now.
     fn admit(&mut self, destination: Ipv6Addr) -> Admission;
 
-    /// An empty buffer with room for one packet of [`crate::packet::MTU`] bytes. Called after
-    /// `admit` agreed.
+    /// An empty buffer with room for one packet of [`crate::packet::MTU`] bytes.
     fn buffer(&mut self) -> BytesMut;
 
-    /// Takes the packet; called exactly once after each [`PacketSink::buffer`].
+    /// Takes a packet, in the buffer or in one of its own. Called once after `admit` agreed.
     fn send(&mut self, destination: Ipv6Addr, packet: BytesMut);
 }
 
@@ -254,12 +265,13 @@ pub enum StackEvent {
     Writable(ConnectionId),
     /// The other side will send no more; what arrived before can still be read.
     PeerClosed(ConnectionId),
-    /// The other side answered our SYN with a RST.
+    /// The other side answered our SYN with a RST. The connection is over, as after `Closed`.
     Refused(ConnectionId),
-    /// The other side reset the connection.
+    /// The other side reset the connection. It is over, as after `Closed`.
     Reset(ConnectionId),
-    /// The connection is over; the reason is in [`ConnectionStatus::ended`] as well. The id stays
-    /// valid for reading what arrived before, until `release` or `abort`.
+    /// The connection is over for another reason: finished, timed out, or its peer is gone. One of
+    /// these three is the last event of a connection; its id stays valid for reading what arrived
+    /// before, until `release` or `abort`, and [`ConnectionStatus::ended`] tells the reason too.
     Closed(ConnectionId, CloseReason),
     /// A connection waits to be accepted.
     Incoming(ListenerId),

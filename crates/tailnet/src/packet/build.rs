@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{IPV6_HEADER, PROTOCOL_TSMP, TcpSegment};
+use super::{IPV6_HEADER, TcpSegment};
 
 /// Hop limit of packets we make (IANA's recommended default).
 const HOP_LIMIT: u8 = 64;
@@ -34,24 +34,6 @@ pub fn echo_reply(source: Ipv6Addr, destination: Ipv6Addr, body: &[u8]) -> Bytes
     packet.put_slice(body);
     let sum = checksum(&source, &destination, 58, &packet[IPV6_HEADER..]);
     packet[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
-    packet
-}
-
-/// An in-tunnel ping: `'p'` and eight bytes of the sender's choice
-/// (coder/tailscale: net/packet/tsmp.go).
-pub fn tsmp_ping(source: Ipv6Addr, destination: Ipv6Addr, data: [u8; 8]) -> BytesMut {
-    let mut packet = ipv6(source, destination, PROTOCOL_TSMP, 9);
-    packet.put_u8(b'p');
-    packet.put_slice(&data);
-    packet
-}
-
-/// The answer to an in-tunnel ping: `'o'`, the same eight bytes, and a port that we leave 0.
-pub fn tsmp_pong(source: Ipv6Addr, destination: Ipv6Addr, data: [u8; 8]) -> BytesMut {
-    let mut packet = ipv6(source, destination, PROTOCOL_TSMP, 11);
-    packet.put_u8(b'o');
-    packet.put_slice(&data);
-    packet.put_u16(0);
     packet
 }
 
