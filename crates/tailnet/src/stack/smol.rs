@@ -39,6 +39,9 @@ const ANSWERS: usize = 1024;
 /// A finished connection still answers a repeated FIN for this long (smoltcp's own TIME-WAIT).
 const TIME_WAIT: Duration = Duration::from_secs(10);
 
+/// Longer than any acknowledgement is delayed, shorter than smoltcp's TIME-WAIT.
+const TIME_WAIT_MARGIN: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
+
 /// Finished connections remembered; the oldest is forgotten first.
 const TIME_WAITS: usize = 4096;
 
@@ -276,8 +279,9 @@ impl SmolStack {
         let talks = connection.ended.is_none() || connection.owes_reset;
         let wants_to_send = talks && poll_at.is_some_and(|at| at <= clock);
 
-        if connection.ended.is_none() && connection.last_state == State::TimeWait && !wants_to_send
-        {
+        // Nothing but the end of TIME-WAIT is far away: the last acknowledgement may be delayed.
+        let idle = poll_at.is_none_or(|at| at > clock + TIME_WAIT_MARGIN);
+        if connection.ended.is_none() && connection.last_state == State::TimeWait && idle {
             // The last acknowledgement is out. The rest of TIME-WAIT needs no buffers.
             self.remember(id, now);
             self.end(id, CloseReason::Finished);

@@ -164,6 +164,9 @@ impl NoiseTunnel {
     }
 
     fn persistent_keepalive(&mut self, now: Instant) {
+        if self.ready && self.timers.renew_at().is_some_and(|at| at <= now) {
+            self.initiate(true, now);
+        }
         if self.timers.keepalive_at().is_none_or(|at| at > now) {
             return;
         }

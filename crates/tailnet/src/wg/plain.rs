@@ -305,7 +305,8 @@ impl Tunnel for PlainTunnel {
             self.send_keepalive(now);
         }
         let silence = due(self.timers.want_handshake_since(), NEW_HANDSHAKE);
-        let rekey = self.timers.rekey_at().is_some_and(|at| at <= now);
+        let rekey = [self.timers.rekey_at(), self.timers.renew_at()];
+        let rekey = rekey.into_iter().flatten().any(|at| at <= now);
         if silence || rekey {
             self.timers.asked_for_handshake();
             self.initiate(false, now);

@@ -123,6 +123,13 @@ impl Timers {
         })
     }
 
+    /// When a session that is to be kept alive is renewed by whoever notices: if both sides began
+    /// at once, each may think the other the initiator.
+    pub(super) fn renew_at(&self) -> Option<Instant> {
+        let session = self.session.as_ref().filter(|_| self.initiated.is_none())?;
+        self.keepalive.map(|_| session.since + REKEY_AFTER_RECEIVING)
+    }
+
     /// When the persistent keepalive is due. A handshake under way keeps alive as well.
     pub(super) fn keepalive_at(&self) -> Option<Instant> {
         if self.initiated.is_some() {
@@ -163,6 +170,7 @@ impl Timers {
             self.want_handshake.map(|at| at + NEW_HANDSHAKE),
             self.keepalive_at(),
             self.rekey_at(),
+            self.renew_at(),
             expiry,
         ]
         .into_iter()
