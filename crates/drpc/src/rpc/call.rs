@@ -4,7 +4,10 @@ use std::{
     future::poll_fn,
     io,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -23,6 +26,9 @@ pub(crate) const CALL: u64 = 1;
 /// Bytes read from a stream at once.
 const READ: usize = 8 * 1024;
 
+/// A queue that is empty again keeps at most this much memory.
+const KEEP: usize = 16 * 1024;
+
 /// The stream of a call.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -30,6 +36,8 @@ pub(crate) struct Call {
     stream: Option<Stream>,
     /// The place among the server's calls; `None` on the client, which ends the stream itself.
     place: Option<OwnedSemaphorePermit>,
+    /// The last packet of our direction is with the stream.
+    ended: AtomicBool,
 }
 
 impl Call {
@@ -44,7 +52,7 @@ impl Call {
     }
 
     fn split(stream: Stream, place: Option<OwnedSemaphorePermit>) -> (Outbound, Inbound) {
-        let call = Arc::new(Self { stream: Some(stream), place });
+        let call = Arc::new(Self { stream: Some(stream), place, ended: AtomicBool::new(false) });
         let outbound =
             Outbound { call: call.clone(), next: 1, queue: Vec::new(), written: 0, ended: false };
         (outbound, Inbound { call, decoder: Decoder::default(), ended: false })
@@ -77,10 +85,13 @@ impl Call {
     }
 }
 
+/// A call that was answered is ended by its caller; one that was not ends here, so that the
+/// caller hears of it.
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take()
             && !self.is_ours()
+            && self.ended.load(Ordering::Relaxed)
         {
             stream.linger();
         }
@@ -115,6 +126,14 @@ impl Outbound {
         Ok(())
     }
 
+    /// Queues the end of this direction.
+    pub(crate) fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.packet(Kind::CloseSend, &[]);
+        }
+    }
+
     /// Queues an error, which ends the call.
     pub(crate) fn error(&mut self, error: &RpcError) {
         let (code, text) = match error {
@@ -143,7 +162,9 @@ impl Outbound {
             self.written += n;
         }
         self.queue.clear();
+        self.queue.shrink_to(KEEP);
         self.written = 0;
+        self.call.ended.fetch_or(self.ended, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 

@@ -149,8 +149,7 @@ impl Client {
         outbound.packet(Kind::Invoke, rpc.as_bytes());
         if let Some(request) = request {
             outbound.message(request)?;
-            outbound.packet(Kind::CloseSend, &[]);
-            outbound.ended = true;
+            outbound.end();
         }
         Ok((outbound, inbound))
     }

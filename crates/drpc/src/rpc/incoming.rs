@@ -17,7 +17,7 @@ use crate::{
 const MAX_OPENING: usize = 16 * 1024;
 
 /// A call that was made to us, whose name is known. Answer it by one of the methods; dropping it
-/// ends it without an answer.
+/// ends it without one, which the caller hears.
 #[derive(Debug)]
 pub struct Incoming {
     rpc: String,
@@ -85,7 +85,7 @@ impl Incoming {
             Some(answer) => answer.and_then(|response| self.outbound.message(&response)),
         };
         match queued {
-            Ok(()) => self.outbound.packet(Kind::CloseSend, &[]),
+            Ok(()) => self.outbound.end(),
             Err(error) => self.outbound.error(&error),
         }
         self.outbound.flush().await

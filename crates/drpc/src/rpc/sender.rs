@@ -5,7 +5,7 @@ use std::{future::poll_fn, marker::PhantomData, task::Poll};
 use prost::Message;
 
 use super::call::Outbound;
-use crate::{RpcError, wire::Kind};
+use crate::RpcError;
 
 /// Sends the messages of one side of a call.
 ///
@@ -42,10 +42,7 @@ impl<T: Message> Sender<T> {
     /// # Errors
     /// When the call or the connection has ended.
     pub async fn close_send(&mut self) -> Result<(), RpcError> {
-        if !self.outbound.ended {
-            self.outbound.ended = true;
-            self.outbound.packet(Kind::CloseSend, &[]);
-        }
+        self.outbound.end();
         self.outbound.flush().await
     }
 

@@ -38,7 +38,10 @@ pub(crate) struct Driver<T> {
     written: usize,
     /// The byte stream may still hold back what was written.
     unflushed: bool,
-    /// The byte stream failed; there is no point in a goodbye.
+    /// Writing failed with this. Reading goes on for a while: what the other side sent before it
+    /// closed is still to be had, and its end is the better reason.
+    write_error: Option<CloseReason>,
+    /// The byte stream failed altogether; there is no point in a goodbye.
     broken: bool,
     /// When it counts as stuck; `None` while it takes everything.
     stuck_at: Option<Instant>,
@@ -55,6 +58,7 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
             output: Vec::new(),
             written: 0,
             unflushed: false,
+            write_error: None,
             broken: false,
             stuck_at: None,
             stuck_after,
@@ -66,6 +70,12 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         while !self.broken {
+            if self.write_error.is_some() {
+                self.shared.drive(|inner| inner.core.take_output(&mut self.output));
+                self.output.clear();
+                self.written = 0;
+                return progress;
+            }
             if self.written == self.output.len() {
                 self.output.clear();
                 self.output.shrink_to(KEEP);
@@ -90,7 +100,11 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
             progress |= step.is_ready();
             match step {
                 Poll::Ready(Ok(())) => self.stuck_at = None,
-                Poll::Ready(Err(error)) => self.fail(CloseReason::io(&error)),
+                Poll::Ready(Err(error)) => {
+                    self.write_error = Some(CloseReason::io(&error));
+                    self.unflushed = false;
+                    self.watch();
+                }
                 Poll::Pending => {
                     self.watch();
                     return progress;
@@ -132,7 +146,7 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
         }
         let now = Instant::now();
         if self.stuck_at.is_some_and(|at| at <= now) {
-            self.fail(CloseReason::WriteTimeout);
+            self.fail(self.write_error.clone().unwrap_or(CloseReason::WriteTimeout));
         }
         self.shared.drive(|inner| inner.core.handle_timeout(now.into_std()));
         true
@@ -146,7 +160,7 @@ impl<T: AsyncRead + AsyncWrite> Driver<T> {
     }
 
     fn shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.broken {
+        if !self.broken && self.write_error.is_none() {
             match self.io.as_mut().poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {}
                 // The session has ended for a reason that was said already.
