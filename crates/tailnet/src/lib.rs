@@ -17,6 +17,7 @@
 //! Everything is pure (time and entropy are arguments) but `derp::connection`, `derp::relay`,
 //! `control` and the shell, which are thin.
 
+pub mod control;
 pub mod coordinate;
 pub mod derp;
 pub mod derp_map;
