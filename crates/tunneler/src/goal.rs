@@ -246,12 +246,10 @@ pub(crate) fn verdict(memory: &Memory, link: Link, dialling: bool) -> Verdict {
         }
     }
     match &memory.problem {
-        // Ours is among the several.
-        Some(AgentProblem::Several(_)) | None => Verdict::Keep,
-        Some(problem @ (AgentProblem::None | AgentProblem::NoSuchName(_))) if settled => {
-            Verdict::Drop(no_agent(problem))
-        }
-        Some(AgentProblem::None | AgentProblem::NoSuchName(_)) => Verdict::Keep,
+        // One that works is among the several.
+        Some(AgentProblem::Several(_)) if !dialling => Verdict::Keep,
+        Some(problem) if settled || dialling => Verdict::Drop(no_agent(problem)),
+        Some(_) | None => Verdict::Keep,
     }
 }
 

@@ -130,6 +130,13 @@ impl Memory {
         }
     }
 
+    pub(crate) fn learn_problem(&mut self, problem: AgentProblem) {
+        self.problem = Some(problem);
+        if let Some(agent) = &mut self.agent {
+            agent.current = false;
+        }
+    }
+
     /// A record tells about an agent, it does not choose one.
     pub(crate) fn learn_record(&mut self, record: &AgentRecord) {
         let Some(agent) = self.agent.as_mut().filter(|agent| agent.id == record.id) else {
@@ -151,9 +158,7 @@ impl Memory {
     /// newer.
     pub(crate) fn learn_snapshot(&mut self, snapshot: Snapshot) {
         self.read = true;
-        if self.barrier.as_ref().is_some_and(|barrier| *barrier != Barrier::Gone) {
-            self.barrier = None;
-        }
+        self.barrier = None;
         if self.is_old(&snapshot.build) {
             return;
         }
@@ -175,7 +180,7 @@ impl Memory {
                     current: true,
                 });
             }
-            Agents::Problem(problem) => self.problem = Some(problem),
+            Agents::Problem(problem) => self.learn_problem(problem),
         }
     }
 

@@ -181,8 +181,8 @@ impl Own {
                 if self.config.policy == Policy::Follow {
                     self.say(Notice::TunnelLost { text: text.clone() });
                 }
-                self.resync();
                 self.drop_link(Outcome::TunnelLost(text));
+                self.resync();
             }
             Phase::Idle(_)
             | Phase::Dialling(_)

@@ -150,7 +150,7 @@ impl Own {
         match event {
             Event::Build(build) => self.memory.learn_build(build),
             Event::Agent { id, lifecycle } => self.memory.learn_agent(id, lifecycle),
-            Event::AgentProblem(problem) => self.memory.problem = Some(problem),
+            Event::AgentProblem(problem) => self.memory.learn_problem(problem),
             Event::WorkspaceGone => self.bar(Barrier::Gone),
             Event::AccessLost => self.bar(Barrier::Access),
             Event::LoginRefused => self.bar(Barrier::Login),
@@ -195,19 +195,10 @@ impl Own {
         if self.memory.barrier == Some(Barrier::Gone) {
             return;
         }
-        match (&self.phase, &barrier) {
-            (Phase::Up(_), Barrier::Login) => self.say(Notice::LoginRefused),
-            (Phase::Up(_), Barrier::Access) => self.say(Notice::AccessLost),
-            (Phase::Up(_), Barrier::Gone | Barrier::Deaf(_))
-            | (
-                Phase::Idle(_)
-                | Phase::Dialling(_)
-                | Phase::Attaching(_)
-                | Phase::Parting { .. }
-                | Phase::Closing { .. }
-                | Phase::Exit,
-                _,
-            ) => {}
+        match (self.has_tunnel(), &barrier) {
+            (true, Barrier::Login) => self.say(Notice::LoginRefused),
+            (true, Barrier::Access) => self.say(Notice::AccessLost),
+            (true, Barrier::Gone | Barrier::Deaf(_)) | (false, _) => {}
         }
         self.memory.barrier = Some(barrier);
     }
@@ -239,7 +230,14 @@ impl Own {
             | FailureKind::Refused
             | FailureKind::Canceled => WatchLife::Dead,
         };
-        self.say_once_about(Notice::WatchLost { text: failure.text.clone() });
+        // Where there is no tunnel, a final failure is the end, which speaks for itself.
+        if self.watch.life == WatchLife::Pausing || self.has_tunnel() {
+            self.say_once_about(Notice::WatchLost { text: failure.text.clone() });
+        }
+        // Where there is one, reading says what is behind it.
+        if self.watch.life == WatchLife::Dead && self.has_tunnel() {
+            self.resync();
+        }
         match failure.kind {
             FailureKind::Transient if self.out_of_patience(self.watch.failures) => {
                 self.bar(Barrier::Deaf(Outcome::ServerUnreachable(failure.text)));
@@ -297,6 +295,18 @@ impl Own {
 
     const fn past(&self) -> Past {
         Past { spent: self.spent, given_up: self.given_up }
+    }
+
+    /// Whether there is a tunnel that is not being let go.
+    const fn has_tunnel(&self) -> bool {
+        match self.phase {
+            Phase::Attaching(_) | Phase::Up(_) => true,
+            Phase::Idle(_)
+            | Phase::Dialling(_)
+            | Phase::Parting { .. }
+            | Phase::Closing { .. }
+            | Phase::Exit => false,
+        }
     }
 
     /// Whether so many failures in a row are too many.
