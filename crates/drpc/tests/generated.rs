@@ -4,6 +4,11 @@
 //! the variable the test fails when they are stale. Everything is compiled by crates, so that
 //! neither a build nor this test needs a `protoc`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the exception for tests leaves out"
+)]
+
 use std::path::{Path, PathBuf};
 
 #[test]
