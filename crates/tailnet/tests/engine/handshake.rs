@@ -171,11 +171,8 @@ fn a_ping_waits_for_the_tunnel_and_measures_the_way() {
     world.run(MS(50));
     world.introduce();
     world.run(MS(200));
-    let took = world.peers[0].events.iter().find_map(|(_, event)| match event {
-        Event::Stack(StackEvent::Pong(id, took)) if *id == ping => Some(*took),
-        _ => None,
-    });
-    assert_eq!(took, Some(MS(60)));
+    let pong = Event::Stack(StackEvent::Pong(ping, MS(60)));
+    assert!(world.peers[0].saw(|event| *event == pong), "{:?}", world.peers[0].events);
     let lost = world.peers[0].engine.stack().ping("fd7a::77".parse().expect("literal"), now);
     let lost = lost.expect("addressable");
     world.run(Duration::from_secs(11));

@@ -86,12 +86,11 @@ fn a_half_closed_connection_carries_the_other_direction() {
         });
         assert_eq!(drain.received, 300_000);
         world.run(MS(100));
-        for who in 0..2 {
-            let now = world.now;
-            let stack = world.peers[who].engine.stack();
-            let status = stack.status(ends[who]).expect("named");
+        for (peer, end) in world.peers.iter_mut().zip(ends) {
+            let stack = peer.engine.stack();
+            let status = stack.status(end).expect("named");
             assert_eq!(status.ended, Some(CloseReason::Finished));
-            stack.release(ends[who], now);
+            stack.release(end, world.now);
             assert_eq!(stack.connections(), 0);
         }
     }

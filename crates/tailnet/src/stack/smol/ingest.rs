@@ -1,0 +1,118 @@
+//! From a packet to the connection it belongs to.
+
+use std::net::Ipv6Addr;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use smoltcp::wire::{IpAddress, IpListenEndpoint};
+
+use super::super::connection::Tuple;
+use super::super::device::Door;
+use super::super::{ConnectionId, ListenerId, StackEvent};
+use super::{ANSWERS, SmolStack};
+use crate::packet::{Packet, TcpSegment, build};
+use crate::tsmp;
+
+impl SmolStack {
+    pub(super) fn answer(&mut self, to: Ipv6Addr, packet: BytesMut) {
+        if self.answers.len() < ANSWERS {
+            self.answers.push_back((to, packet));
+        } else {
+            self.stats.overflow += 1;
+        }
+    }
+
+    /// Has smoltcp take in a packet for a connection.
+    pub(super) fn feed(
+        &mut self,
+        id: ConnectionId,
+        packet: &Packet<'_>,
+        segment: &TcpSegment,
+        now: Instant,
+    ) {
+        let clock = self.clock(now);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.heard(segment, now);
+        let mut door = Door::incoming(packet.bytes);
+        self.interface.poll_ingress_single(clock, &mut door, connection.sockets());
+        if let Some(answer) = door.outgoing {
+            self.answer(packet.source, answer);
+        }
+        self.settle(id, now);
+        self.wake_writers();
+    }
+
+    pub(super) fn ingest_tcp(&mut self, packet: &Packet<'_>, segment: &TcpSegment, now: Instant) {
+        let tuple =
+            Tuple { port: segment.destination, remote: packet.source, remote_port: segment.source };
+        if let Some(id) = self.by_tuple.get(&tuple).copied() {
+            return self.feed(id, packet, segment, now);
+        }
+        let opens = segment.flags.syn() && !segment.flags.ack() && !segment.flags.rst();
+        if self.finished.get(&tuple).is_some_and(|until| *until > now) && !opens {
+            if segment.flags.fin() && segment.flags.ack() {
+                let ack = build::tcp_ack(self.config.address, packet.source, segment);
+                self.answer(packet.source, ack);
+            }
+            return;
+        }
+        if opens && let Some(listener) = self.listeners.at(segment.destination) {
+            if !self.listeners.has_room(listener) {
+                self.stats.overflow += 1;
+                return;
+            }
+            return self.incoming(listener, tuple, packet, segment, now);
+        }
+        if !segment.flags.rst() {
+            self.stats.strays += 1;
+            let clock = self.clock(now);
+            let mut door = Door::incoming(packet.bytes);
+            self.interface.poll_ingress_single(clock, &mut door, &mut self.nobody);
+            if let Some(answer) = door.outgoing {
+                self.answer(packet.source, answer);
+            }
+        }
+    }
+
+    pub(super) fn incoming(
+        &mut self,
+        listener: ListenerId,
+        tuple: Tuple,
+        packet: &Packet<'_>,
+        segment: &TcpSegment,
+        now: Instant,
+    ) {
+        let id = self.add(tuple, Some(listener), now);
+        self.listeners.arrived(listener, id);
+        let here =
+            IpListenEndpoint { addr: Some(IpAddress::Ipv6(self.config.address)), port: tuple.port };
+        let listening = self
+            .connections
+            .get_mut(&id)
+            .is_some_and(|connection| connection.socket_mut().listen(here).is_ok());
+        if listening {
+            self.feed(id, packet, segment, now);
+        } else {
+            self.remove(id);
+        }
+    }
+
+    pub(super) fn ingest_tsmp(&mut self, packet: &Packet<'_>, now: Instant) {
+        let Ok(message) = tsmp::Packet::parse(packet.bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if let Some(pong) = message.respond() {
+            return self.answer(packet.source, BytesMut::from(&pong[..]));
+        }
+        let pong = match message.message {
+            tsmp::Message::Pong { data, .. } => self.pings.pong(data, packet.source, now),
+            // A refused connection is told by its RST.
+            tsmp::Message::Ping { .. } | tsmp::Message::Rejected { .. } => None,
+        };
+        match pong {
+            Some((id, time)) => self.events.push_back(StackEvent::Pong(id, time)),
+            None => self.stats.unwanted += 1,
+        }
+    }
+}
