@@ -61,6 +61,13 @@
 //! `Snapshot` and `AgentRecord` once an agent was chosen by name or because it was the only one,
 //! keep choosing it by name: a second agent that appears later is no reason to lose the first.
 //!
+//! # Where to look
+//!
+//! `tests/golden/` has what each policy does, a row for each event and a column for each state:
+//! `follow.md`, `once.md`, and upstream's `compatibility.md` to hold them against. `memory` says
+//! which news is believed, `goal` what should be, `own` how to get there, `upstream` what upstream
+//! does instead.
+//!
 //! There is no clock, randomness, task or socket in here; jitter, if wanted, is the driver's.
 
 mod action;

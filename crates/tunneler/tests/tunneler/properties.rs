@@ -1,12 +1,14 @@
 //! What holds after any sequence of events that a driver which keeps its promises can produce.
 //! (The rig checks the contract after each event; see there.)
 
+use std::collections::BTreeMap;
+
 use coderctl_tunneler::{
     Action, AgentId, AgentProblem, AgentRecord, AgentStatus, Agents, AppEnd, Build, BuildNumber,
     Config, ConnectionId, Event, Failure, FailureKind, JobStatus, Lifecycle, Policy, Snapshot,
     State, Step, Timer, Transition, Tunneler, Wait,
 };
-use proptest::{prelude::*, sample::Index};
+use proptest::{prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
 
 use crate::rig::{A, App, Rig};
 
@@ -29,6 +31,23 @@ enum Stimulus {
     AppEnds(AppEnd),
     /// The user asks for the end.
     Shutdown,
+}
+
+/// Otherwise the properties would speak of little.
+#[test]
+fn the_sequences_come_everywhere() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached: BTreeMap<State, usize> = BTreeMap::new();
+    for _ in 0..500 {
+        let stimuli = prop::collection::vec(past_stimulus(), 0..60);
+        let stimuli = stimuli.new_tree(&mut runner).unwrap().current();
+        let config = Config { attempts: u32::MAX, ..Config::new(Policy::Follow) };
+        *reached.entry(Rig::with_past(&config, stimuli).state()).or_default() += 1;
+    }
+    for state in State::ALL.into_iter().filter(|state| *state != State::Exit) {
+        let times = reached.get(&state).copied().unwrap_or_default();
+        assert!(times >= 3, "{state} was reached {times} times: {reached:?}");
+    }
 }
 
 impl Rig {
@@ -95,7 +114,7 @@ impl Rig {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_sequence_breaks_the_contract_and_shutdown_always_reaches_exit(

@@ -52,6 +52,7 @@ fn compare(name: &str, policy: Policy) {
     let (golden, found) = (cells(&golden), cells(&found));
     let head = &found[0];
     for (golden, row) in golden.iter().zip(&found) {
+        assert_eq!(golden.len(), row.len(), "columns of row {:?}", row[1]);
         for (column, (golden, found)) in golden.iter().zip(row).enumerate() {
             assert_eq!(golden, found, "row {:?}, column {:?}", row[1], head[column]);
         }
