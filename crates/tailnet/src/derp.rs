@@ -27,7 +27,7 @@ pub mod relay;
 
 pub use client::{Client, ClientError, Event};
 pub use connection::{Connection, connect};
-pub use dial::{Dial, DialError};
+pub use dial::{Dial, DialError, TransportDial};
 pub use frame::{Decoder, Frame, FrameError, PeerGone};
 pub use limiter::Limiter;
 pub use relay::{Received, Relays, SendError, Status};

@@ -95,6 +95,9 @@ impl DerpMap {
         let embedded = self.regions.values_mut().filter(|region| region.embedded_relay);
         for node in embedded.flat_map(|region| &mut region.nodes).filter(|node| !node.stun_only) {
             node.host_name = host.to_owned();
+            // Upstream keeps a fixed address and dials it; what is certain to work is our own way.
+            node.ipv4 = Family::Resolve;
+            node.ipv6 = Family::Resolve;
             node.derp_port = Some(port);
             node.force_http = force_http;
         }
@@ -188,6 +191,11 @@ impl RelayNode {
             (_, Family::Fixed(address)) => Some(address.to_string()),
             _ => None,
         }
+    }
+
+    /// TCP port of the relay.
+    pub fn port(&self) -> u16 {
+        self.derp_port.unwrap_or(if self.is_tls() { 443 } else { 80 })
     }
 
     /// Where the relay answers.

@@ -2,19 +2,13 @@
 //! (coder/tailscale: derp/derphttp/derphttp_client.go).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+pub use coderctl_transport::{BoxStream, Stream};
+use coderctl_transport::{Error, Target, Transport};
 
-use crate::derp_map::{RelayNode, UrlError};
-
-/// A byte stream, however it came about.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// Any byte stream.
-pub type BoxStream = Box<dyn ByteStream>;
+use crate::derp_map::{Family, RelayNode, UrlError};
 
 /// How relays are reached; scripted in tests.
 pub trait Dial: Send + Sync + 'static {
@@ -24,6 +18,63 @@ pub trait Dial: Send + Sync + 'static {
 
 /// What [`Dial::dial`] gives.
 pub type DialFuture<'a> = Pin<Box<dyn Future<Output = Result<BoxStream, DialError>> + Send + 'a>>;
+
+/// The real one: an HTTP upgrade with the protocol name `DERP`, over TLS unless the map says
+/// otherwise. No session token goes to relays.
+#[derive(Clone)]
+pub struct TransportDial {
+    transport: Transport,
+}
+
+impl TransportDial {
+    /// Relays as this transport reaches them, with its proxies, trust roots and extra headers.
+    pub fn new(transport: Transport) -> Self {
+        TransportDial { transport }
+    }
+
+    async fn upgrade(&self, node: &RelayNode) -> Result<BoxStream, DialError> {
+        let url = node.url()?;
+        let target = target(node)?;
+        let host = target.name();
+        let request = http::Request::get(url.as_str()).body(()).map_err(|cause| {
+            DialError::Unreachable { host: host.clone(), cause: Box::new(cause) }
+        })?;
+        match self.transport.upgrade_at(request, "DERP", &target).await {
+            Ok((_, stream)) => Ok(stream),
+            Err(Error::Status { parts, .. }) => {
+                Err(DialError::Refused { host, status: parts.status.as_u16() })
+            }
+            Err(cause) => Err(DialError::Unreachable { host, cause: Box::new(cause) }),
+        }
+    }
+}
+
+impl Dial for TransportDial {
+    fn dial<'a>(&'a self, node: &'a RelayNode) -> DialFuture<'a> {
+        Box::pin(self.upgrade(node))
+    }
+}
+
+/// Where the node's relay is. A family that is switched off while the other is looked up cannot be
+/// said here; the race of addresses takes care of one that does not work.
+fn target(node: &RelayNode) -> Result<Target, DialError> {
+    let host = node.host().ok_or_else(|| UrlError::NoHost(node.name.clone()))?;
+    let mut addresses = Vec::new();
+    if let Family::Fixed(address) = node.ipv4 {
+        addresses.push(IpAddr::V4(address));
+    }
+    if let Family::Fixed(address) = node.ipv6 {
+        addresses.push(IpAddr::V6(address));
+    }
+    Ok(Target {
+        host,
+        port: node.port(),
+        tls: node.is_tls(),
+        addresses,
+        server_name: node.cert_name.clone(),
+        insecure: node.insecure_for_tests,
+    })
+}
 
 /// Why there is no byte stream to a relay.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +91,7 @@ pub enum DialError {
         status: u16,
     },
     /// It could not be reached.
-    #[error("cannot reach the relay at {host}: {cause}")]
+    #[error("no connection to the relay at {host}: {cause}")]
     Unreachable {
         /// Whom we asked.
         host: String,
@@ -52,5 +103,11 @@ pub enum DialError {
 impl fmt::Debug for dyn Dial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Dial")
+    }
+}
+
+impl fmt::Debug for TransportDial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TransportDial")
     }
 }
