@@ -216,3 +216,94 @@ fn icmp<'a>(
         (kind, _) => Upper::Icmp { kind },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::build;
+    use super::*;
+
+    fn addresses() -> (Ipv6Addr, Ipv6Addr) {
+        let parse = |text: &str| text.parse().expect("literal");
+        (
+            parse("fd60:627a:a42b:4d58:b6a9:51c0:7e38:d2f4"),
+            parse("fd7a:115c:a1e0:4f63:8a1e:d5b:7c9e:4f21"),
+        )
+    }
+
+    #[test]
+    fn a_built_datagram_is_read_back_and_padding_ignored() {
+        let (from, to) = addresses();
+        let mut bytes = build::udp((from, 1000), (to, 53), b"abc").to_vec();
+        let len = bytes.len();
+        bytes.resize(len.next_multiple_of(16), 0);
+        let packet = Packet::parse(&bytes).expect("well formed");
+        assert_eq!(packet.bytes.len(), len);
+        assert_eq!((packet.source, packet.destination), (from, to));
+        assert_eq!(packet.upper, Upper::Udp { source: 1000, destination: 53, payload: b"abc" });
+    }
+
+    #[test]
+    fn a_wrong_or_missing_checksum_is_refused() {
+        let (from, to) = addresses();
+        let good = build::udp((from, 1000), (to, 53), b"abc");
+        let mut wrong = good.clone();
+        wrong[IPV6_HEADER + 8] ^= 1;
+        assert_eq!(Packet::parse(&wrong), Err(PacketError::Checksum));
+        let mut missing = good.clone();
+        missing[IPV6_HEADER + 6..IPV6_HEADER + 8].fill(0);
+        assert_eq!(Packet::parse(&missing), Err(PacketError::Checksum));
+        let mut reply = build::echo_reply(from, to, b"id+sequence");
+        assert_eq!(Packet::parse(&reply).map(|it| it.upper), Ok(Upper::EchoReply(b"id+sequence")));
+        reply[50] ^= 0x80;
+        assert_eq!(Packet::parse(&reply), Err(PacketError::Checksum));
+    }
+
+    #[test]
+    fn every_cut_of_a_packet_is_refused() {
+        let (from, to) = addresses();
+        let whole = build::udp((from, 1), (to, 2), &[5; 100]);
+        for len in 0..whole.len() {
+            assert_eq!(Packet::parse(&whole[..len]), Err(PacketError::Length), "{len}");
+        }
+        let mut long = whole.to_vec();
+        long.resize(MTU + 60, 0);
+        long[4..6].copy_from_slice(&(MTU as u16).to_be_bytes());
+        assert_eq!(Packet::parse(&long), Err(PacketError::Length));
+        let mut four = whole.to_vec();
+        four[0] = 0x45;
+        assert_eq!(Packet::parse(&four), Err(PacketError::Version));
+    }
+
+    #[test]
+    fn the_window_scale_is_found_among_options() {
+        assert_eq!(window_scale(&[2, 4, 4, 0xc4, 1, 3, 3, 7, 4, 2]), Some(7));
+        assert_eq!(window_scale(&[3, 3, 200]), Some(14));
+        assert_eq!(window_scale(&[2, 4, 4, 0xc4, 0, 3, 3, 7]), None);
+        assert_eq!(window_scale(&[2, 0, 3, 3, 7]), None);
+        assert_eq!(window_scale(&[2, 200, 3]), None);
+        assert_eq!(window_scale(&[3, 3]), None);
+    }
+
+    #[test]
+    fn a_late_fin_is_acknowledged_where_it_ended() {
+        let (from, to) = addresses();
+        let fin = TcpSegment {
+            source: 80,
+            destination: 50_000,
+            sequence: u32::MAX,
+            acknowledgement: 77,
+            flags: TcpFlags(0x11),
+            window: 1,
+            window_scale: None,
+            payload_len: 3,
+        };
+        let bytes = build::tcp_ack(from, to, &fin);
+        assert_eq!(build::checksum(&from, &to, 6, &bytes[IPV6_HEADER..]), 0);
+        let Ok(Packet { upper: Upper::Tcp(ack), .. }) = Packet::parse(&bytes) else {
+            panic!("not TCP");
+        };
+        assert_eq!((ack.source, ack.destination), (50_000, 80));
+        assert_eq!((ack.sequence, ack.acknowledgement), (77, 3));
+        assert!(ack.flags.ack() && !ack.flags.fin() && !ack.flags.syn());
+    }
+}

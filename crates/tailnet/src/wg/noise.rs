@@ -404,3 +404,221 @@ impl From<WireGuardError> for OpenError {
 fn into_bytes(mut packet: Packet) -> BytesMut {
     packet.buf_mut().split()
 }
+
+#[cfg(test)]
+mod tests {
+    use gotatun::noise::TimerParams;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::NodePrivate;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Pair {
+        now: Instant,
+        ends: [NoiseTunnel; 2],
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let now = Instant::now();
+            let keys = [NodePrivate::new([1; 32]), NodePrivate::new([2; 32])];
+            let end = |own: usize| {
+                let (own, peer) = (&keys[own], keys[1 - own].public());
+                NoiseTunnel::new(&own.expose_bytes(), peer.as_bytes(), now)
+            };
+            Self { now, ends: [end(0), end(1)] }
+        }
+
+        fn connected() -> Self {
+            let mut pair = Self::new();
+            let now = pair.now;
+            pair.ends[0].connect(now);
+            pair.exchange();
+            assert!(pair.ends.iter().all(Tunnel::is_ready));
+            pair
+        }
+
+        /// Delivers everything in both directions; gives the packets that came out at each end.
+        fn exchange(&mut self) -> [Vec<BytesMut>; 2] {
+            let mut out = [Vec::new(), Vec::new()];
+            let mut moved = true;
+            while std::mem::take(&mut moved) {
+                for from in 0..2 {
+                    while let Some(datagram) = self.ends[from].poll_transmit(self.now) {
+                        moved = true;
+                        let opened = self.ends[1 - from].open(datagram, self.now);
+                        out[1 - from].extend(opened.expect("opens"));
+                    }
+                }
+            }
+            out
+        }
+
+        /// Has a packet go from one end to the other.
+        fn deliver(&mut self, from: usize, packet: &[u8]) -> BytesMut {
+            let sealed = self.ends[from].seal(BytesMut::from(packet), self.now).expect("a session");
+            self.ends[1 - from].open(sealed, self.now).expect("opens").expect("a packet")
+        }
+    }
+
+    /// An IPv6 packet with a payload of this many bytes.
+    fn packet(payload: usize) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, (payload >> 8) as u8, payload as u8, 59, 64];
+        packet.resize(40 + payload, 7);
+        packet
+    }
+
+    #[test]
+    fn packets_before_the_session_wait_in_order_and_leave_with_it() {
+        let mut pair = Pair::new();
+        for payload in 0..3 {
+            let packet = BytesMut::from(&packet(payload)[..]);
+            assert_eq!(pair.ends[0].seal(packet, pair.now), None);
+        }
+        let [_, arrived] = pair.exchange();
+        assert_eq!(arrived.len(), 3);
+        for (payload, got) in arrived.iter().enumerate() {
+            assert!(got.starts_with(&packet(payload)));
+        }
+        let stats = pair.ends[0].stats();
+        assert_eq!((stats.handshakes_initiated, stats.handshakes_completed), (1, 1));
+    }
+
+    #[test]
+    fn sealed_packets_are_padded_but_not_beyond_the_mtu() {
+        let mut pair = Pair::connected();
+        for (payload, len) in [(0, 48), (8, 48), (9, 64), (1239, 1280), (1240, 1280)] {
+            let sealed = pair.ends[0].seal(BytesMut::from(&packet(payload)[..]), pair.now);
+            assert_eq!(sealed.expect("a session").len(), len + super::super::OVERHEAD);
+        }
+    }
+
+    #[test]
+    fn the_responder_sends_only_after_the_initiator() {
+        let mut pair = Pair::new();
+        let now = pair.now;
+        pair.ends[0].connect(now);
+        let initiation = pair.ends[0].poll_transmit(now).expect("an initiation");
+        pair.ends[1].open(initiation, now).expect("opens");
+        assert!(!pair.ends[1].is_ready());
+        assert_eq!(pair.ends[1].handshake(), Handshake::InProgress);
+        // It has something to say, and waits rather than starting a handshake of its own.
+        assert_eq!(pair.ends[1].seal(BytesMut::from(&packet(1)[..]), now), None);
+        let [arrived, _] = pair.exchange();
+        assert_eq!(arrived.len(), 1);
+        assert_eq!(pair.ends[1].stats().handshakes_initiated, 0);
+    }
+
+    #[test]
+    fn a_responder_whose_initiator_vanished_begins_itself() {
+        let mut pair = Pair::new();
+        let now = pair.now;
+        pair.ends[0].connect(now);
+        let initiation = pair.ends[0].poll_transmit(now).expect("an initiation");
+        pair.ends[1].open(initiation, now).expect("opens");
+        while pair.ends[1].poll_transmit(now).is_some() {}
+        let later = pair.ends[1].next_deadline().expect("it waits for the initiator");
+        pair.ends[1].handle_timeout(later);
+        let own = pair.ends[1].poll_transmit(later).expect("an initiation");
+        assert_eq!((own[0], own.len()), (1, 148));
+    }
+
+    #[test]
+    fn a_used_session_is_renewed_by_its_initiator_without_losing_a_packet() {
+        let mut pair = Pair::connected();
+        let soon =
+            TimerParams { rekey_after_time: Duration::ZERO..=Duration::ZERO, ..Default::default() };
+        pair.ends[0].noise.dangerously_set_timer_params(soon);
+        // The glue's clock jumps; the library's moves a little with each tick.
+        pair.now += SECOND;
+        pair.deliver(0, &packet(1));
+        pair.now += Duration::from_secs(121);
+        let due = pair.ends[0].next_deadline().expect("renewal");
+        assert!(due <= pair.now);
+        pair.ends[0].handle_timeout(pair.now);
+        assert_eq!(pair.ends[0].stats().handshakes_initiated, 2);
+        // The old session carries on while the new one is made.
+        pair.deliver(0, &packet(2));
+        pair.exchange();
+        assert_eq!(pair.ends[0].stats().handshakes_completed, 2);
+        pair.deliver(0, &packet(3));
+        pair.deliver(1, &packet(4));
+        assert!(pair.ends[0].since_handshake(pair.now).expect("a session") < SECOND);
+    }
+
+    #[test]
+    fn silence_is_broken_by_keepalives_and_idle_sessions_stay_fresh() {
+        let mut pair = Pair::connected();
+        pair.ends[0].set_keepalive(Some(25 * SECOND));
+        let due = pair.ends[0].next_deadline().expect("a keepalive");
+        assert_eq!(due - pair.now, 25 * SECOND);
+        pair.ends[0].handle_timeout(due);
+        let keepalive = pair.ends[0].poll_transmit(due).expect("a keepalive");
+        assert_eq!((keepalive[0], keepalive.len()), (4, 32));
+        assert_eq!(pair.ends[1].open(keepalive, due), Ok(None));
+        assert!(pair.ends[0].next_deadline().expect("the next") > due);
+    }
+
+    #[test]
+    fn a_peer_under_load_gets_to_see_its_cookie_at_once() {
+        let mut pair = Pair::new();
+        let now = pair.now;
+        // Nobody gets a handshake without a cookie.
+        let key = x25519::PublicKey::from(*NodePrivate::new([2; 32]).public().as_bytes());
+        pair.ends[1].limiter = Arc::new(RateLimiter::new(&key, 0));
+        pair.ends[0].connect(now);
+        let first = pair.ends[0].poll_transmit(now).expect("an initiation");
+        pair.ends[1].open(first.clone(), now).expect("opens");
+        let cookie = pair.ends[1].poll_transmit(now).expect("a cookie reply");
+        assert_eq!((cookie[0], cookie.len()), (3, 64));
+        pair.ends[0].open(cookie, now).expect("opens");
+        let second = pair.ends[0].poll_transmit(now).expect("a new initiation");
+        assert_ne!(first, second);
+        pair.ends[1].open(second, now).expect("opens");
+        let response = pair.ends[1].poll_transmit(now).expect("a response");
+        assert_eq!((response[0], response.len()), (2, 92));
+    }
+
+    #[test]
+    fn the_queue_before_a_session_is_bounded() {
+        let mut pair = Pair::new();
+        for _ in 0..QUEUE + 10 {
+            pair.ends[0].seal(BytesMut::from(&packet(0)[..]), pair.now);
+        }
+        assert_eq!(pair.ends[0].waiting.len(), QUEUE);
+        assert_eq!(pair.ends[0].stats().queue_dropped, 10);
+    }
+
+    #[test]
+    fn a_tunnel_nobody_uses_wants_no_timer() {
+        let pair = Pair::new();
+        assert_eq!(pair.ends[0].next_deadline(), None);
+    }
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let pair = Pair::connected();
+        let text = format!("{:?}", pair.ends[0]);
+        assert!(text.contains("Established") && text.len() < 400, "{text}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn damaged_messages_are_refused(at in 0_usize..1000, flip in 1_u8.., payload in 0_usize..200) {
+            let mut pair = Pair::connected();
+            let mut sealed = pair.ends[0]
+                .seal(BytesMut::from(&packet(payload)[..]), pair.now)
+                .expect("a session");
+            let at = at % sealed.len();
+            // The three reserved bytes behind the type are not looked at.
+            prop_assume!(!(1..4).contains(&at));
+            sealed[at] ^= flip;
+            prop_assert!(pair.ends[1].open(sealed, pair.now).is_err());
+            prop_assert!(pair.deliver(0, &packet(5)).starts_with(&packet(5)));
+        }
+    }
+}
