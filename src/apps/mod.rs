@@ -4,8 +4,14 @@
 //! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
 //! to close once, and ends with an [`End`]. Apps know the [`Tunnel`] trait and nothing below it.
 
+pub mod exec;
 pub mod forward_spec;
+pub mod local;
 pub mod port_forward;
+pub mod session;
+pub mod shell;
+pub mod stdio;
+pub mod terminal;
 
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 

@@ -190,6 +190,11 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.task.abort();
+        // What has arrived can still be read; nobody shall wait for more.
+        let mut state = self.shared.lock();
+        let exit = state.connection.handle_end(Some(Error::NoStatus));
+        state.end(exit);
+        state.deliver();
     }
 }
 

@@ -1,0 +1,378 @@
+//! Sessions over an in-memory tunnel whose other end is the SSH test server.
+
+#[path = "../../../crates/ssh/tests/server/mod.rs"]
+mod server;
+
+use std::{
+    io::{PipeReader, PipeWriter, Read, Write},
+    os::fd::AsFd,
+    sync::Mutex,
+};
+
+use server::{Config, Seen, serve};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use super::*;
+use crate::{
+    apps::{App, BoxFuture, Spliced, exec::Exec, shell::Shell},
+    ui::{self, Ui},
+};
+
+#[tokio::test]
+async fn a_command_has_its_streams_apart_and_its_status() {
+    let mut run = Run::start(exec("split"), Twin::default());
+    run.attach();
+    assert_eq!(run.output().await, ("out\n".into(), "err\n".into()));
+    assert_eq!(run.code().await, 0);
+    assert_eq!(run.events().await, [Event::Up, Event::Opened, Event::Closed]);
+    let mut run = Run::start(exec("exit 42"), Twin::default());
+    run.attach();
+    assert_eq!(run.code().await, 42);
+    let mut run = Run::start(exec("exit 256"), Twin::default());
+    run.attach();
+    assert_eq!(run.code().await, 255, "never turned into a success");
+}
+
+#[tokio::test]
+async fn input_is_carried_binary_clean_to_its_end() {
+    let mut run = Run::start(exec("cat"), Twin::default());
+    run.attach();
+    let mut stdin = run.stdin.take().unwrap();
+    let much: Vec<u8> = (0..3_000_000u32).map(|i| (i ^ (i >> 9)) as u8).collect();
+    let sent = much.clone();
+    let writing = spawn_blocking(move || stdin.write_all(&sent));
+    let mut stdout = run.stdout.take().unwrap();
+    let reading = spawn_blocking(move || {
+        let mut back = Vec::new();
+        stdout.read_to_end(&mut back).map(|_| back)
+    });
+    assert_eq!(run.code().await, 0);
+    writing.await.unwrap().unwrap();
+    assert!(reading.await.unwrap().unwrap() == much);
+    assert!(run.seen().await.eof);
+}
+
+#[tokio::test]
+async fn a_session_waits_for_its_tunnel_and_brings_its_variables() {
+    let app = Exec::new("env", vec![("A".into(), "b c".into())], false);
+    let mut run = Run::start(app, Twin::default());
+    tokio::task::yield_now().await;
+    assert!(run.events.try_recv().is_err());
+    run.attach();
+    assert_eq!(run.output().await.0, "A=b c\n");
+    assert_eq!(run.seen().await.term, None, "no terminal without asking");
+}
+
+#[tokio::test]
+async fn a_shell_has_a_terminal_and_piped_input_ends_it() {
+    let mut run = Run::start(Shell::new(Vec::new()), Twin::default());
+    run.attach();
+    run.stdin.take().unwrap().write_all(b"echo hi").unwrap();
+    assert_eq!(run.output().await.0, "echo hi\x04\x04");
+    assert_eq!(run.code().await, 0);
+    let (term, cols, rows) = run.seen().await.term.unwrap();
+    assert!(!term.is_empty() && cols > 0 && rows > 0);
+}
+
+#[tokio::test]
+async fn the_first_signal_is_passed_on_and_decides_the_status() {
+    let mut run = Run::start(exec("signal"), Twin::default());
+    run.attach();
+    run.ready().await;
+    run.signals.send(Signal::Terminate).await.unwrap();
+    assert_eq!(run.code().await, 143);
+    assert_eq!(run.seen().await.signals, ["TERM"]);
+}
+
+#[tokio::test]
+async fn the_second_signal_ends_at_once() {
+    let mut run = Run::start(exec("hold"), Twin::default());
+    run.attach();
+    run.ready().await;
+    run.signals.send(Signal::Interrupt).await.unwrap();
+    run.signals.send(Signal::Interrupt).await.unwrap();
+    assert_eq!(run.code().await, 130);
+    assert_eq!(run.seen().await.signals, ["INT"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_ignores_a_signal_has_five_seconds() {
+    let mut run = Run::start(exec("hold"), Twin::default());
+    run.attach();
+    run.events().await;
+    let began = Instant::now();
+    run.signals.send(Signal::Hangup).await.unwrap();
+    assert_eq!(run.code().await, 129);
+    assert_eq!(began.elapsed().as_secs(), GRACE.as_secs());
+}
+
+#[tokio::test]
+async fn a_lost_tunnel_is_told_in_one_line() {
+    let mut run = Run::start(exec("hold"), Twin::default());
+    run.attach();
+    run.ready().await;
+    run.tunnel.send_replace(None);
+    let error = run.error().await;
+    assert_eq!((error.kind, error.to_string()), (Kind::Lost, "connection lost".into()));
+    assert_eq!(run.events().await, [Event::Up, Event::Opened, Event::Closed]);
+}
+
+#[tokio::test]
+async fn a_session_without_a_status_and_a_broken_stream_are_lost() {
+    let mut run = Run::start(exec("vanish"), Twin::default());
+    run.attach();
+    assert_eq!(run.error().await.kind, Kind::Lost);
+    let mut run = Run::start(exec("drop"), Twin::default());
+    run.attach();
+    assert_eq!(run.output().await.0, "begun\n", "what came before is written");
+    let error = run.error().await;
+    assert_eq!(error.kind, Kind::Lost);
+    assert!(error.to_string().starts_with("connection lost: "), "{error}");
+}
+
+#[tokio::test]
+async fn asked_to_close_it_closes_the_session() {
+    let mut run = Run::start(exec("hold"), Twin::default());
+    run.attach();
+    run.ready().await;
+    run.close.send_replace(true);
+    assert!(matches!(run.end().await, End::Failed(_) | End::Done(_)));
+    assert!(run.seen().await.disconnected);
+    let mut run = Run::start(exec("hold"), Twin::default());
+    run.close.send_replace(true);
+    assert_eq!(run.code().await, 0, "before there was a tunnel");
+}
+
+#[tokio::test]
+async fn closed_standard_output_ends_it_as_a_broken_pipe_does() {
+    let mut run = Run::start(exec("flood out 50000000"), Twin::default());
+    drop(run.stdout.take());
+    run.attach();
+    assert_eq!(run.code().await, 141);
+}
+
+#[tokio::test]
+async fn closed_standard_error_is_nothing_to_end_for() {
+    let mut run = Run::start(exec("flood err 9000000"), Twin::default());
+    drop(run.stderr.take());
+    run.attach();
+    assert_eq!(run.output().await.0, "after\n");
+    assert_eq!(run.code().await, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_numbers_channels_otherwise_is_dialled_again() {
+    let twin = Twin { config: Config { number: 3, ..Config::default() }, ..Twin::default() };
+    let mut run = Run::start(exec("split"), twin);
+    run.attach();
+    assert_eq!(run.output().await.0, "out\n");
+    assert_eq!(run.code().await, 0);
+}
+
+#[tokio::test]
+async fn what_keeps_a_session_from_beginning_has_its_own_kind() {
+    for (error, kind) in [
+        (io::ErrorKind::ConnectionRefused, Kind::Remote),
+        (io::ErrorKind::TimedOut, Kind::Timeout),
+        (io::ErrorKind::NotConnected, Kind::Tunnel),
+    ] {
+        let mut run = Run::start(exec("cat"), Twin { refuse: Some(error), ..Twin::default() });
+        run.attach();
+        assert_eq!(run.error().await.kind, kind);
+    }
+    for (config, kind) in [
+        (Config { auth: false, ..Config::default() }, Kind::Remote),
+        (Config { forge: true, ..Config::default() }, Kind::Protocol),
+        (Config { greeting: b"HTTP/1.1 200 OK\r\n", ..Config::default() }, Kind::Protocol),
+    ] {
+        let mut run = Run::start(exec("cat"), Twin { config, ..Twin::default() });
+        run.attach();
+        assert_eq!(run.error().await.kind, kind);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_given_up() {
+    let mut run = Run::start(exec("cat"), Twin { mute: true, ..Twin::default() });
+    run.attach();
+    let error = run.error().await;
+    assert_eq!(error.kind, Kind::Timeout);
+    assert!(error.to_string().contains("SSH session"), "{error}");
+}
+
+fn exec(command: &str) -> Exec {
+    Exec::new(command, Vec::new(), false)
+}
+
+/// A tunnel whose port 1 is the test server.
+#[derive(Default)]
+struct Twin {
+    config: Config,
+    refuse: Option<io::ErrorKind>,
+    mute: bool,
+    serving: Mutex<Vec<JoinHandle<Seen>>>,
+    silent: Mutex<Vec<tokio::io::DuplexStream>>,
+}
+
+impl Tunnel for Twin {
+    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            assert_eq!(port, PORT);
+            if let Some(error) = self.refuse {
+                return Err(error.into());
+            }
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            if self.mute {
+                self.silent.lock().unwrap().push(theirs);
+            } else {
+                let serving = serve(theirs, self.config.clone());
+                let serving = async { serving.await.unwrap_or_default() };
+                self.serving.lock().unwrap().push(tokio::spawn(serving));
+            }
+            Ok(Box::new(ours) as Box<dyn Stream>)
+        })
+    }
+
+    fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
+        Box::pin(async { Ok(Duration::ZERO) })
+    }
+}
+
+trait WithStreams: App + Sized + 'static {
+    fn on(self, streams: Streams) -> Self;
+}
+
+impl WithStreams for Exec {
+    fn on(self, streams: Streams) -> Self {
+        self.with_streams(streams)
+    }
+}
+
+impl WithStreams for Shell {
+    fn on(self, streams: Streams) -> Self {
+        self.with_streams(streams)
+    }
+}
+
+/// A running app with pipes for its standard streams.
+struct Run {
+    twin: Arc<Twin>,
+    app: JoinHandle<End>,
+    tunnel: watch::Sender<Option<Arc<dyn Tunnel>>>,
+    close: watch::Sender<bool>,
+    signals: mpsc::Sender<Signal>,
+    events: mpsc::UnboundedReceiver<Event>,
+    stdin: Option<PipeWriter>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+}
+
+impl Run {
+    fn start(app: impl WithStreams, twin: Twin) -> Self {
+        let (stdin_out, stdin) = io::pipe().unwrap();
+        let (stdout, stdout_in) = io::pipe().unwrap();
+        let (stderr, stderr_in) = io::pipe().unwrap();
+        let streams = Streams {
+            stdin: Local::reader(stdin_out.as_fd()).unwrap(),
+            stdout: Local::writer(stdout_in.as_fd()).unwrap(),
+            stderr: Local::writer(stderr_in.as_fd()).unwrap(),
+        };
+        let (tunnel, tunnel_out) = watch::channel(None);
+        let (close, close_out) = watch::channel(false);
+        let (signals, signals_out) = mpsc::channel(2);
+        let (events_in, events) = mpsc::unbounded_channel();
+        let context = Context {
+            tunnel: tunnel_out,
+            close: close_out,
+            signals: signals_out,
+            events: events_in,
+            ui: Ui::captured(ui::Options::default()).0,
+        };
+        let app = Box::new(app.on(streams));
+        Self {
+            twin: Arc::new(twin),
+            app: tokio::spawn(app.run(context)),
+            tunnel,
+            close,
+            signals,
+            events,
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        }
+    }
+
+    fn attach(&self) {
+        self.tunnel.send_replace(Some(Arc::clone(&self.twin) as Arc<dyn Tunnel>));
+    }
+
+    async fn end(&mut self) -> End {
+        (&mut self.app).await.unwrap()
+    }
+
+    async fn code(&mut self) -> u8 {
+        self.stdin.take();
+        match self.end().await {
+            End::Done(code) => code,
+            End::Failed(error) => panic!("{error:?}"),
+        }
+    }
+
+    async fn error(&mut self) -> CommandError {
+        match self.end().await {
+            End::Done(code) => panic!("done with {code}"),
+            End::Failed(error) => error,
+        }
+    }
+
+    /// Everything that comes out, until both outputs are closed.
+    async fn output(&mut self) -> (String, String) {
+        self.stdin.take();
+        let read = |pipe: Option<PipeReader>| {
+            spawn_blocking(move || {
+                let mut text = String::new();
+                pipe.map(|mut pipe| pipe.read_to_string(&mut text)).transpose().unwrap();
+                text
+            })
+        };
+        let (out, err) = (read(self.stdout.take()), read(self.stderr.take()));
+        (out.await.unwrap(), err.await.unwrap())
+    }
+
+    /// Waits for the line `ready`.
+    async fn ready(&mut self) {
+        let mut stdout = self.stdout.take().unwrap();
+        self.stdout = Some(
+            spawn_blocking(move || {
+                let mut line = [0; 6];
+                stdout.read_exact(&mut line).unwrap();
+                assert_eq!(&line, b"ready\n");
+                stdout
+            })
+            .await
+            .unwrap(),
+        );
+    }
+
+    /// The events so far; at least one.
+    async fn events(&mut self) -> Vec<Event> {
+        let mut events = vec![self.events.recv().await.unwrap()];
+        while let Ok(event) = self.events.try_recv() {
+            events.push(event);
+        }
+        events
+    }
+
+    async fn seen(&mut self) -> Seen {
+        let serving = self.twin.serving.lock().unwrap().pop().unwrap();
+        serving.await.unwrap()
+    }
+}
