@@ -309,6 +309,11 @@ impl Engine {
         self.peers.keys().copied()
     }
 
+    /// A peer's node key, `None` for an unknown peer.
+    pub fn peer_key(&self, id: PeerId) -> Option<NodePublic> {
+        self.peers.get(&id).map(|peer| peer.node.key)
+    }
+
     /// Where a peer's handshake stands, `None` for an unknown peer.
     pub fn handshake(&self, id: PeerId) -> Option<Handshake> {
         self.peers.get(&id).map(|peer| peer.tunnel.handshake())

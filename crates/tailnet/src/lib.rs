@@ -27,6 +27,7 @@ pub mod keys;
 pub mod node;
 pub mod engine;
 pub mod packet;
+pub mod shell;
 pub mod stack;
 pub mod tsmp;
 pub mod wg;

@@ -176,6 +176,11 @@ impl Relays {
         self.shared.room.notified().await;
     }
 
+    /// What [`Relays::writable`] waits for, for a task that receives at the same time.
+    pub fn room(&self) -> Arc<Notify> {
+        self.shared.room.clone()
+    }
+
     /// Waits for packets and appends all there are, up to a few hundred at once. Cancel safe.
     pub async fn recv_batch(&mut self, batch: &mut Vec<Received>) {
         std::future::poll_fn(|cx| self.poll_recv_batch(cx, batch)).await;

@@ -1,0 +1,562 @@
+//! A tailnet in use: one task that ties control connection, relays and engine together.
+//!
+//! ```text
+//!   TcpStream ─┐            ┌─ Control ── coordinate, relay maps
+//!   ping ──────┼─ Core ─ driver
+//!   reachable ─┘ (engine)   └─ Relays ─── datagrams
+//! ```
+//!
+//! Everything that does not depend on the agent's id starts at once and side by side: the control
+//! connection, the relay at the server's own URL, the relay map. [`Tailnet::add_peer`] names the
+//! agent when it is known; from its node on the handshake runs by itself.
+//!
+//! The driver drains the engine into the relays, then waits for the first of: packets, news of
+//! control, a stream that wrote, room in a relay, the engine's next deadline. A relay that is full
+//! holds one packet back, and the engine makes no more for it until there is room.
+
+mod core;
+mod disco;
+mod stream;
+
+use std::{
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddrV6,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use url::Url;
+
+pub use self::stream::TcpStream;
+use self::{
+    core::{Core, Shared},
+    disco::RelayDisco,
+};
+use crate::{
+    control::{Control, ControlEvent, DialError, DialFailure, ResumeToken, Settings},
+    coordinate::PeerUpdate,
+    derp::{
+        dial::Dial,
+        relay::{Received, Relays, SendError},
+    },
+    derp_map::DerpMap,
+    engine::{self, Engine, Route, Transmit, TransmitSink},
+    ids::{NodeId, PeerId, RegionId, random_client_address},
+    keys::{DiscoPrivate, NoEntropy, NodePrivate},
+    node::Node,
+    stack::{SmolStack, StackConfig},
+    wg::{Handshake, NoiseTunnel, TunnelStats},
+};
+
+/// Batches of packets taken in before the engine is drained: bounded work for one turn.
+const MAX_PACKETS: usize = 512;
+
+/// How long the last packets may take to leave: a write to a socket that is not full.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A byte stream to the coordinator.
+pub trait ControlStream: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> ControlStream for T {}
+
+/// What a dial of the coordinator gives.
+pub type ControlDial =
+    Pin<Box<dyn Future<Output = Result<Pin<Box<dyn ControlStream>>, DialError>> + Send>>;
+
+/// How the relay map is asked for, before the control connection tells it.
+pub type MapRequest = Pin<Box<dyn Future<Output = Result<DerpMap, DialError>> + Send>>;
+
+/// What a tailnet is made with.
+pub struct Options {
+    /// The URL by which we reach the server.
+    pub server: Url,
+    /// How relays are reached.
+    pub relays: Arc<dyn Dial>,
+    /// Opens a stream to the coordinator, for each attempt.
+    pub control: Box<dyn FnMut(Option<ResumeToken>) -> ControlDial + Send>,
+    /// Asks for the relay map, once, beside everything else.
+    pub map: MapRequest,
+    /// What we are, for people who look at the coordinator.
+    pub description: String,
+}
+
+/// How a tailnet is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Peers with a tunnel that works, and how long its handshake took.
+    pub reachable: BTreeMap<PeerId, Duration>,
+    /// Peers whose tunnel is over, and why. A peer that is added again leaves this list.
+    pub lost: BTreeMap<PeerId, String>,
+    /// Whether the control connection stands.
+    pub control: bool,
+    /// Whether the home relay has accepted us.
+    pub relay: bool,
+    /// What went wrong last, for people. Not to be printed unescaped.
+    pub problem: Option<String>,
+    /// There will be no tailnet: the coordinator refused us for good.
+    pub refused: Option<String>,
+}
+
+/// A tailnet in use. Dropping it ends it without a goodbye: prefer [`Tailnet::close`].
+pub struct Tailnet {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+    driver: JoinHandle<()>,
+    status: watch::Receiver<Status>,
+}
+
+/// What the user asks of the driver.
+#[derive(Debug)]
+enum Command {
+    AddPeer(PeerId),
+    Leave,
+}
+
+impl Tailnet {
+    /// Starts everything that does not depend on a peer. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NoEntropy`] when the system gives no randomness for keys.
+    pub fn start(options: Options) -> Result<Self, NoEntropy> {
+        let Options { server, relays: dialer, control: dial, map, description } = options;
+        let (node_key, disco_key) = (NodePrivate::random()?, DiscoPrivate::random()?);
+        let mut entropy = [0_u8; 32];
+        getrandom::fill(&mut entropy).map_err(|_| NoEntropy)?;
+        let (address, rest) = entropy.split_at(16);
+        let (id, seed) = rest.split_at(8);
+        let address = random_client_address(array(address));
+
+        let now = Instant::now();
+        let stack = SmolStack::new(StackConfig::new(address, u64::from_le_bytes(array(seed))), now);
+        let private = node_key.expose_bytes();
+        let make = move |peer: &crate::keys::NodePublic, now| -> Box<dyn crate::wg::Tunnel> {
+            Box::new(NoiseTunnel::new(&private, peer.as_bytes(), now))
+        };
+        let mut engine = Engine::with_parts(Box::new(stack), Box::new(make));
+        let node = Node {
+            id: NodeId::random(array(id)),
+            as_of: None,
+            key: node_key.public(),
+            disco: disco_key.public(),
+            home: RegionId::EMBEDDED,
+            derp_latency: BTreeMap::new(),
+            derp_forced_websocket: BTreeMap::new(),
+            addresses: vec![address],
+            endpoints: Vec::new(),
+            short_description: description,
+            hostname: String::new(),
+        };
+        engine.set_disco(Box::new(RelayDisco::new(disco_key)));
+
+        let guess = DerpMap::embedded_at(&server);
+        let relays = Relays::start(dialer, guess, node_key, Some(RegionId::EMBEDDED));
+        let settings = Settings { server: server.clone(), node: None, resume: None };
+        let (control, news) = Control::start(settings, dial);
+        let (commands, orders) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(engine));
+        let (status_in, status) = watch::channel(Status::default());
+        let driver = Driver {
+            shared: Arc::clone(&shared),
+            relays,
+            held: BTreeMap::new(),
+            node,
+            server,
+            status: status_in,
+        };
+        let driver = tokio::spawn(driver.run(control, news, orders, map));
+        Ok(Self { shared, commands, driver, status })
+    }
+
+    /// Wants to reach this peer from now on.
+    pub fn add_peer(&self, peer: PeerId) {
+        // Without a driver there is nobody to reach anybody.
+        let _ = self.commands.send(Command::AddPeer(peer));
+    }
+
+    /// How it is, now and whenever that changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// A handle that opens connections and pings, and does not keep the tailnet alive.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Takes leave of the coordinator, at most a second, and ends everything. Connections that
+    /// were closed meanwhile still get their last packets out.
+    pub async fn close(mut self) {
+        let _ = self.commands.send(Command::Leave);
+        if let Err(error) = (&mut self.driver).await {
+            tracing::debug!(%error, "the tailnet ended early");
+        }
+    }
+
+    fn end(&self) {
+        self.driver.abort();
+        self.shared.lock().close();
+    }
+}
+
+impl Drop for Tailnet {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Tailnet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tailnet").field("status", &*self.status.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// Opens connections in a tailnet. Fails with `NotConnected` once it is closed.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Opens a TCP connection to a port of an agent. May be called before the agent is reachable:
+    /// the SYN then waits for the tunnel.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` when the agent resets it, `TimedOut` when nothing answers,
+    /// `NotConnected` when the peer or the tailnet is gone.
+    pub async fn connect(&self, peer: PeerId, port: u16) -> io::Result<TcpStream> {
+        let remote = SocketAddrV6::new(peer.agent_address(), port, 0, 0);
+        let id = {
+            let mut core = self.shared.lock();
+            if core.closed {
+                return Err(stream::gone());
+            }
+            core.engine.stack().connect(remote, Instant::now()).map_err(io::Error::other)?
+        };
+        self.shared.changed.notify_one();
+        let mut stream = TcpStream::new(Arc::clone(&self.shared), id);
+        poll_fn(|cx| stream.poll_connected(cx)).await?;
+        Ok(stream)
+    }
+
+    /// One round trip through the tunnel to the peer's own stack.
+    ///
+    /// # Errors
+    /// `TimedOut` without an answer, `NotConnected` when the tailnet is gone.
+    pub async fn ping(&self, peer: PeerId) -> io::Result<Duration> {
+        let (answer, pong) = oneshot::channel();
+        {
+            let mut core = self.shared.lock();
+            if core.closed {
+                return Err(stream::gone());
+            }
+            let ping = core.engine.stack().ping(peer.agent_address(), Instant::now());
+            core.await_pong(ping.map_err(io::Error::other)?, answer);
+        }
+        self.shared.changed.notify_one();
+        match pong.await {
+            Ok(Some(took)) => Ok(took),
+            Ok(None) => Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => Err(stream::gone()),
+        }
+    }
+
+    /// Handshakes and packets of all tunnels so far.
+    #[must_use]
+    pub fn tunnel_stats(&self) -> TunnelStats {
+        self.shared.lock().engine.tunnel_stats()
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+/// The task.
+struct Driver {
+    shared: Arc<Shared>,
+    relays: Relays,
+    /// One packet for each region that had no room.
+    held: BTreeMap<RegionId, Transmit>,
+    node: Node,
+    server: Url,
+    status: watch::Sender<Status>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        control: Control,
+        news: mpsc::Receiver<ControlEvent>,
+        mut orders: mpsc::UnboundedReceiver<Command>,
+        map: MapRequest,
+    ) {
+        let (mut relay_status, room) = (self.relays.status(), self.relays.room());
+        let (mut news, mut map) = (Some(news), Some(map));
+        let mut batch: Vec<Received> = Vec::with_capacity(MAX_PACKETS);
+        loop {
+            let deadline = self.drain();
+            let full = !self.held.is_empty();
+            tokio::select! {
+                () = self.relays.recv_batch(&mut batch) => self.take_in(&mut batch),
+                () = self.shared.changed.notified() => {}
+                () = room.notified(), if full => {}
+                () = until(deadline) => self.shared.lock().engine.handle_timeout(Instant::now()),
+                event = told(&mut news) => self.heard(&control, event),
+                answer = asked(&mut map) => self.map_answered(&control, answer),
+                Ok(()) = relay_status.changed() => {
+                    let status = relay_status.borrow_and_update().clone();
+                    self.relays_changed(&status);
+                }
+                order = orders.recv() => match order {
+                    Some(Command::AddPeer(peer)) => control.add_tunnel(peer),
+                    Some(Command::Leave) | None => return self.leave(control).await,
+                },
+            }
+        }
+    }
+
+    /// Says goodbye while the last packets leave.
+    async fn leave(mut self, control: Control) {
+        let mut goodbye = std::pin::pin!(control.close());
+        let (mut batch, room) = (Vec::new(), self.relays.room());
+        loop {
+            let deadline = self.drain();
+            let full = !self.held.is_empty();
+            tokio::select! {
+                _ = &mut goodbye => break,
+                () = self.relays.recv_batch(&mut batch) => self.take_in(&mut batch),
+                () = self.shared.changed.notified() => {}
+                () = room.notified(), if full => {}
+                () = until(deadline) => self.shared.lock().engine.handle_timeout(Instant::now()),
+            }
+        }
+        self.drain();
+        // A relay that cannot be reached any more has had its chance.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.relays.flushed()).await;
+        self.shared.lock().close();
+    }
+
+    /// Hands out everything the engine has; its next deadline.
+    fn drain(&mut self) -> Option<Instant> {
+        let mut core = self.shared.lock();
+        let mut sink = Sink { relays: &self.relays, held: &mut self.held };
+        sink.retry();
+        core.engine.poll_transmit(Instant::now(), &mut sink);
+        while let Some(event) = core.next_event() {
+            note(&self.status, &core, event);
+        }
+        core.engine.next_deadline()
+    }
+
+    fn take_in(&self, batch: &mut Vec<Received>) {
+        let mut core = self.shared.lock();
+        let now = Instant::now();
+        for Received { region, from, payload } in batch.drain(..) {
+            core.engine.handle_relay_packet(region, &from, payload, now);
+        }
+    }
+
+    fn heard(&mut self, control: &Control, event: ControlEvent) {
+        match event {
+            ControlEvent::Connected => self.change(|status| {
+                status.control = true;
+                status.problem = None;
+            }),
+            ControlEvent::Down(down) => {
+                let text = down.to_string();
+                tracing::debug!(%text, "control connection down");
+                self.change(|status| {
+                    status.control = false;
+                    status.problem = Some(text);
+                });
+            }
+            ControlEvent::Refused(error) => {
+                self.change(|status| status.refused = Some(error.to_string()));
+            }
+            ControlEvent::DerpMap(map) => self.use_map(control, map),
+            ControlEvent::Peer(update) => self.peer(update),
+        }
+    }
+
+    fn peer(&mut self, update: PeerUpdate) {
+        let mut core = self.shared.lock();
+        let now = Instant::now();
+        match update {
+            PeerUpdate::Node(id, node) => {
+                let before = core.engine.peer_key(id);
+                if before.is_some_and(|key| key != node.key) {
+                    drop(core);
+                    self.change(|status| {
+                        status.reachable.remove(&id);
+                        status.lost.insert(id, "the agent was restarted".to_owned());
+                    });
+                    core = self.shared.lock();
+                }
+                core.engine.handle_peer(id, engine::PeerUpdate::Node(node), now);
+            }
+            // The handshake began with the node: see the engine.
+            PeerUpdate::Ready(_) => {}
+            PeerUpdate::Gone(id) => core.engine.handle_peer(id, engine::PeerUpdate::Gone, now),
+            PeerUpdate::Lost(id) => core.engine.handle_peer(id, engine::PeerUpdate::Lost, now),
+        }
+    }
+
+    fn map_answered(&mut self, control: &Control, answer: Result<DerpMap, DialError>) {
+        match answer {
+            Ok(mut map) => {
+                map.rewrite(&self.server);
+                self.use_map(control, map);
+            }
+            // The control connection tells the map as well, and is refused for the same reasons.
+            Err(error) => {
+                tracing::debug!(%error, "no relay map ahead of the control connection");
+                if error.failure != DialFailure::Refused {
+                    self.change(|status| status.problem = Some(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Uses a relay map, and tells the coordinator where we listen.
+    fn use_map(&mut self, control: &Control, map: DerpMap) {
+        self.relays.set_map(map);
+        let home = self.relays.status().borrow().home;
+        match home {
+            Some(home) => {
+                self.node.home = home;
+                self.node.as_of = Some(std::time::SystemTime::now());
+                control.set_node(self.node.clone());
+            }
+            None => self.change(|status| {
+                status.problem = Some("the deployment has no relay".to_owned());
+            }),
+        }
+    }
+
+    fn relays_changed(&mut self, relays: &crate::derp::relay::Status) {
+        let connected = relays.home_connected();
+        let problem = relays.home.and_then(|home| relays.problems.get(&home).cloned());
+        self.change(|status| {
+            status.relay = connected;
+            if problem.is_some() {
+                status.problem = problem;
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+}
+
+/// Tells what happened to a peer.
+fn note(status: &watch::Sender<Status>, core: &Core, event: engine::Event) {
+    match event {
+        // Woken already.
+        engine::Event::Stack(_) => {}
+        engine::Event::PeerReachable(peer, took) => status.send_modify(|status| {
+            status.lost.remove(&peer);
+            status.reachable.insert(peer, took);
+        }),
+        engine::Event::PeerSilent(peer) => {
+            let reached = status.borrow().control && status.borrow().relay;
+            let silent = core.engine.handshake(peer) != Some(Handshake::Established);
+            // Without a relay the silence is ours.
+            if reached && silent {
+                status.send_modify(|status| {
+                    status.reachable.remove(&peer);
+                    status.lost.insert(peer, "the agent does not answer".to_owned());
+                });
+            }
+        }
+        engine::Event::PeerRemoved(peer) => status.send_modify(|status| {
+            if status.reachable.remove(&peer).is_some() {
+                status.lost.insert(peer, "the agent has left".to_owned());
+            }
+        }),
+    }
+}
+
+/// From the engine into the relays.
+struct Sink<'a> {
+    relays: &'a Relays,
+    held: &'a mut BTreeMap<RegionId, Transmit>,
+}
+
+impl Sink<'_> {
+    /// Tries the packets that were held back.
+    fn retry(&mut self) {
+        for (_, transmit) in std::mem::take(self.held) {
+            self.send(transmit);
+        }
+    }
+}
+
+impl TransmitSink for Sink<'_> {
+    fn admit(&mut self, route: &Route) -> bool {
+        match route {
+            Route::Relay { region, .. } => !self.held.contains_key(region),
+        }
+    }
+
+    fn send(&mut self, transmit: Transmit) {
+        let Route::Relay { region, key } = transmit.route;
+        match self.relays.try_send(region, &key, &transmit.packet) {
+            Ok(()) => {}
+            Err(SendError::Full) => {
+                self.held.insert(region, transmit);
+            }
+            // As lost on the way: the peer's next node names a region that exists.
+            Err(error @ (SendError::NoRelay | SendError::Closed | SendError::TooLong(_))) => {
+                tracing::trace!(%region, %error, "packet dropped");
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to the one question; pending once it has been given.
+async fn asked(map: &mut Option<MapRequest>) -> Result<DerpMap, DialError> {
+    match map {
+        Some(request) => {
+            let answer = request.await;
+            *map = None;
+            answer
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// News of the control connection; pending once it was refused for good, which it has told.
+async fn told(news: &mut Option<mpsc::Receiver<ControlEvent>>) -> ControlEvent {
+    loop {
+        let Some(receiver) = news else { return std::future::pending().await };
+        match receiver.recv().await {
+            Some(event) => return event,
+            None => *news = None,
+        }
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[..N]);
+    array
+}

@@ -1,0 +1,137 @@
+//! The engine and those who wait for it, behind one lock.
+//!
+//! The lock is held for moments and only by tasks of one runtime; on a current-thread runtime it
+//! is never contended. Streams read and write the stack's own buffers under it, so a byte is
+//! copied once between an application and its segment.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    engine::{Engine, Event},
+    stack::{ConnectionId, PingId, StackEvent},
+};
+
+/// What the driver and the streams share.
+pub(super) struct Shared {
+    core: Mutex<Core>,
+    /// Tells the driver that a stream or a caller changed something.
+    pub(super) changed: Notify,
+}
+
+/// The engine and who waits for what.
+pub(super) struct Core {
+    pub(super) engine: Engine,
+    waiting: BTreeMap<ConnectionId, Waiting>,
+    pings: BTreeMap<PingId, oneshot::Sender<Option<Duration>>>,
+    /// Why there is no tailnet any more, once there is none.
+    pub(super) closed: bool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Shared {
+    pub(super) fn new(engine: Engine) -> Self {
+        let core = Core { engine, waiting: BTreeMap::new(), pings: BTreeMap::new(), closed: false };
+        Self { core: Mutex::new(core), changed: Notify::new() }
+    }
+
+    /// The core. A panic elsewhere while it was held leaves it as it was.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Has the current task woken when `id` can perhaps be read.
+    pub(super) fn wait_to_read<T>(&mut self, id: ConnectionId, cx: &Context<'_>) -> Poll<T> {
+        keep(&mut self.waiting.entry(id).or_default().reader, cx);
+        Poll::Pending
+    }
+
+    /// Has the current task woken when `id` can perhaps be written, or is established.
+    pub(super) fn wait_to_write<T>(&mut self, id: ConnectionId, cx: &Context<'_>) -> Poll<T> {
+        keep(&mut self.waiting.entry(id).or_default().writer, cx);
+        Poll::Pending
+    }
+
+    /// Nobody waits for `id` any more.
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        self.waiting.remove(&id);
+    }
+
+    /// Has `answer` told what becomes of a ping.
+    pub(super) fn await_pong(&mut self, ping: PingId, answer: oneshot::Sender<Option<Duration>>) {
+        self.pings.insert(ping, answer);
+    }
+
+    /// Wakes whoever an event of the stack is for; gives the others back.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        while let Some(event) = self.engine.poll_event() {
+            let Event::Stack(event) = event else { return Some(event) };
+            self.wake(event);
+        }
+        None
+    }
+
+    fn wake(&mut self, event: StackEvent) {
+        match event {
+            StackEvent::Readable(id) | StackEvent::PeerClosed(id) => {
+                wake(self.waiting.get_mut(&id).and_then(|waiting| waiting.reader.take()));
+            }
+            StackEvent::Writable(id) | StackEvent::Connected(id) => {
+                wake(self.waiting.get_mut(&id).and_then(|waiting| waiting.writer.take()));
+            }
+            StackEvent::Refused(id) | StackEvent::Reset(id) | StackEvent::Closed(id, _) => {
+                if let Some(waiting) = self.waiting.get_mut(&id) {
+                    wake(waiting.reader.take());
+                    wake(waiting.writer.take());
+                }
+            }
+            StackEvent::Pong(id, took) => self.pong(id, Some(took)),
+            StackEvent::PingLost(id) => self.pong(id, None),
+            // Nothing listens and no UDP socket is bound by this shell.
+            StackEvent::Incoming(_) | StackEvent::UdpReadable(_) => {}
+        }
+    }
+
+    fn pong(&mut self, id: PingId, took: Option<Duration>) {
+        if let Some(answer) = self.pings.remove(&id) {
+            // The caller may have given up.
+            let _ = answer.send(took);
+        }
+    }
+
+    /// Ends everything: every stream fails, every ping is lost.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            wake(waiting.reader);
+            wake(waiting.writer);
+        }
+        self.pings.clear();
+    }
+}
+
+fn keep(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        Some(_) | None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
