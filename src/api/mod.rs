@@ -1,1 +1,26 @@
-//! REST client, connection watch, build and agent logs; only the fields that are read.
+//! The control plane as a client sees it: REST calls, the connection watch, build and agent logs.
+//!
+//! ```text
+//!   Client ── GET, POST ──► types      only the fields that are read
+//!     ├───── Watch ───────► facts      WebSocket; event stream where a server lacks it
+//!     └───── logs ────────► lines      followed, each line once
+//! ```
+//!
+//! Paths are rooted at `/api/v2` of the deployment's host. Calls without effect are tried again
+//! when the server is unwell; a call with an effect only if it surely did not arrive.
+
+mod client;
+mod error;
+mod follow;
+mod sse;
+mod types;
+mod watch;
+
+pub use client::{Client, StartRequest, Token};
+pub use error::Error;
+pub use follow::LogLine;
+pub use types::{
+    Agent, Build, BuildInfo, ConnectionInfo, Health, Job, LogSource, Resource, Script, User,
+    Workspace,
+};
+pub use watch::{Fact, Watch, WatchError};

@@ -1,0 +1,166 @@
+//! Logs, followed line by line, each line once however often the connection breaks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use coderctl_transport::{Message, WebSocketOptions};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{Client, Error};
+
+/// Pause before a broken log is followed again; doubled up to [`MAX_PAUSE`].
+const PAUSE: Duration = Duration::from_millis(500);
+
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+
+/// A line of a log. Not to be printed unescaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Grows from line to line.
+    pub id: i64,
+    /// The stage of a build, the source of an agent's line.
+    pub source: String,
+    /// `debug`, `info`, `warn`, `error`, …
+    pub level: String,
+    /// The text.
+    pub output: String,
+}
+
+#[derive(Deserialize)]
+struct BuildLine {
+    #[serde(default)]
+    id: i64,
+    #[serde(default)]
+    stage: String,
+    #[serde(default)]
+    log_level: String,
+    #[serde(default)]
+    output: String,
+}
+
+#[derive(Deserialize)]
+struct AgentLine {
+    #[serde(default)]
+    id: i64,
+    #[serde(default)]
+    source_id: Uuid,
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    output: String,
+}
+
+impl Client {
+    /// Hands each line of a build's log to `say` until the log is complete. A connection that
+    /// breaks is made again behind the last line.
+    ///
+    /// # Errors
+    /// When the server refuses the log.
+    pub async fn follow_build_log(
+        &self,
+        build: Uuid,
+        mut say: impl FnMut(LogLine) + Send,
+    ) -> Result<(), Error> {
+        let path = format!("/workspacebuilds/{build}/logs");
+        self.follow(
+            &path,
+            &mut |text| {
+                let line: BuildLine = serde_json::from_str(text)?;
+                Ok(vec![LogLine {
+                    id: line.id,
+                    source: line.stage,
+                    level: line.log_level,
+                    output: line.output,
+                }])
+            },
+            &mut say,
+        )
+        .await
+    }
+
+    /// Hands each line of an agent's log to `say`, until the agent is no longer the workspace's.
+    /// `sources` names those who write to it.
+    ///
+    /// # Errors
+    /// When the server refuses the log.
+    pub async fn follow_agent_log(
+        &self,
+        agent: Uuid,
+        sources: &BTreeMap<Uuid, String>,
+        mut say: impl FnMut(LogLine) + Send,
+    ) -> Result<(), Error> {
+        let path = format!("/workspaceagents/{agent}/logs");
+        self.follow(
+            &path,
+            &mut |text| {
+                let lines: Vec<AgentLine> = serde_json::from_str(text)?;
+                let line = |line: AgentLine| LogLine {
+                    id: line.id,
+                    source: sources.get(&line.source_id).cloned().unwrap_or_default(),
+                    level: line.level,
+                    output: line.output,
+                };
+                Ok(lines.into_iter().map(line).collect())
+            },
+            &mut say,
+        )
+        .await
+    }
+
+    async fn follow(
+        &self,
+        path: &str,
+        read: &mut (dyn FnMut(&str) -> serde_json::Result<Vec<LogLine>> + Send),
+        say: &mut (dyn FnMut(LogLine) + Send),
+    ) -> Result<(), Error> {
+        let call = format!("GET /api/v2{path}");
+        let mut last: i64 = 0;
+        let mut pause = PAUSE;
+        loop {
+            match self.follow_once(path, &call, &mut last, read, say).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%error, "log broke off");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        path: &str,
+        call: &str,
+        last: &mut i64,
+        read: &mut (dyn FnMut(&str) -> serde_json::Result<Vec<LogLine>> + Send),
+        say: &mut (dyn FnMut(LogLine) + Send),
+    ) -> Result<(), Error> {
+        let after = last.to_string();
+        let mut parameters = vec![("follow", ""), ("no_compression", "")];
+        if *last > 0 {
+            parameters.push(("after", &after));
+        }
+        let request = self.empty_request(path, &parameters)?;
+        let socket = self.transport().websocket(request, WebSocketOptions::default()).await;
+        let mut socket = socket.map_err(|error| self.refused(call, error))?;
+        loop {
+            let text = match socket.next().await {
+                Ok(Message::Text(text)) => text,
+                Ok(Message::Binary(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+                Ok(Message::Alive) => continue,
+                Err(coderctl_transport::Error::Closed { code: 1000, .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let lines =
+                read(&text).map_err(|source| Error::Decode { call: call.to_owned(), source })?;
+            for line in lines {
+                if line.id > *last || line.id == 0 {
+                    *last = line.id.max(*last);
+                    say(line);
+                }
+            }
+        }
+    }
+}
