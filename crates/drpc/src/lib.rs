@@ -13,6 +13,28 @@
 //!
 //! [`Client`] makes calls, [`Server`] takes them; both are thin over [`yamux`] and [`wire`],
 //! whose cores are pure. [`proto`] has the messages and the names of the calls.
+//!
+//! ```
+//! use coderctl_drpc::{Client, RpcError, Server, proto::{rpc, tailnet::*}};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), RpcError> {
+//! let (near, far) = tokio::io::duplex(4096);
+//! let (client, mut server) = (Client::connect(near), Server::connect(far));
+//!
+//! let ask = client.unary(rpc::tailnet::REFRESH_RESUME_TOKEN, &RefreshResumeTokenRequest {});
+//! let answer = async {
+//!     let call = server.accept().await.expect("a call");
+//!     call.unary(|_: RefreshResumeTokenRequest| async {
+//!         Ok(RefreshResumeTokenResponse { token: "token".to_owned(), ..Default::default() })
+//!     })
+//!     .await
+//! };
+//! let (response, answered) = tokio::join!(ask, answer);
+//! answered?;
+//! let response: RefreshResumeTokenResponse = response?;
+//! assert_eq!(response.token, "token");
+//! # Ok(()) }
+//! ```
 
 mod error;
 pub mod proto;

@@ -95,7 +95,7 @@ impl Decoder {
                 && let Some(partial) = self.partial.take()
             {
                 let (stream, message) = self.floor;
-                self.floor = message.checked_add(1).map_or((stream + 1, 1), |next| (stream, next));
+                self.floor = after(stream, message);
                 let Partial { kind, data } = partial;
                 return Ok(Some(Packet { kind, stream, message, data: data.freeze() }));
             }
@@ -159,6 +159,15 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+/// The lowest number after a packet that is done. Nothing follows the very last one.
+fn after(stream: u64, message: u64) -> (u64, u64) {
+    match (message.checked_add(1), stream.checked_add(1)) {
+        (Some(message), _) => (stream, message),
+        (None, Some(stream)) => (stream, 1),
+        (None, None) => (stream, message),
     }
 }
 

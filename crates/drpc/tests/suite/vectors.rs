@@ -95,6 +95,16 @@ fn numbers_never_go_back() {
 }
 
 #[test]
+fn the_largest_numbers_do_no_harm() {
+    let max = "ffffffffffffffffff01";
+    let last = decode(&unhex(&format!("05{max}{max}00"))).unwrap();
+    assert_eq!((last[0].stream, last[0].message), (u64::MAX, u64::MAX));
+    let next = decode(&unhex(&format!("0501{max}00 05010100")));
+    assert_eq!(next, Err(WireError::Order { stream: 1, message: 1 }));
+    assert_eq!(decode(&unhex(&format!("0501{max}00 05020100"))).unwrap().len(), 1);
+}
+
+#[test]
 fn unknown_kinds_are_ignored_only_as_control() {
     assert_eq!(decode(&unhex("11010100")), Err(WireError::Kind(8)));
     let packets = decode(&unhex("91010103616263 83010100 05010100")).unwrap();
