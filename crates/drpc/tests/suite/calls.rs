@@ -239,7 +239,7 @@ async fn a_canceled_receive_loses_nothing() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_canceled_send_is_finished_by_the_next_one() {
     soon(async {
         let (client, mut server) = pair();
@@ -355,7 +355,7 @@ async fn a_message_that_cannot_be_read_is_an_error_on_both_sides() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn calls_at_a_time_are_bounded() {
     soon(async {
         let (a, b) = duplex(64 * 1024);
