@@ -20,10 +20,6 @@ use crypto_box::aead::AeadInPlace;
 use crate::ids::RegionId;
 use crate::keys::{DiscoPrivate, DiscoPublic, KEY_LENGTH, NodePublic};
 
-mod responder;
-
-pub use responder::Responder;
-
 /// How every disco packet begins: `TS💬`.
 pub const MAGIC: [u8; 6] = [0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac];
 
