@@ -535,10 +535,23 @@ fn after_a_session_of_hours_a_refused_dial_is_believed_the_second_time() {
 #[test]
 fn a_read_that_the_watch_overtook_is_not_believed() {
     let mut rig = up(Policy::Follow);
-    rig.feed(build(STOP, JobStatus::Pending));
-    rig.feed(snapshot(started(5), one(A, Lifecycle::Ready)));
-    rig.feed(build(STOP, JobStatus::Running));
-    assert_eq!(rig.state(), State::ShutdownApplication);
+    rig.feed(build(START, JobStatus::Running));
+    rig.answer_all(Rig::success);
+    assert_eq!(rig.feed(snapshot(started(5), one(A, Lifecycle::Ready))), []);
+    assert_eq!((rig.state(), rig.dials), (State::WaitForWorkspaceStarted, 1));
+}
+
+#[test]
+fn a_record_that_the_watch_overtook_is_not_believed() {
+    let mut rig = Rig::once();
+    rig.feed(snapshot(started(5), one(A, Lifecycle::Starting)));
+    assert_eq!(rig.fire(Timer::AgentPoll), [Action::ReadAgent(A)]);
+    rig.feed(agent(A, Lifecycle::Ready));
+    let failed = Event::DialFailed { connection: ConnectionId(1), failure: transient("relay") };
+    rig.feed(failed);
+    rig.feed(Event::AgentRecord(record(A, Lifecycle::Starting)));
+    rig.fire(Timer::DialBackoff);
+    assert_eq!(rig.state(), State::EstablishTailnet);
 }
 
 #[test]
