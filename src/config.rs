@@ -128,11 +128,30 @@ impl Config {
         }
     }
 
-    /// Replaces a file's content in one step.
+    /// Stores a login. However it ends, no token is left beside another deployment's URL.
     ///
     /// # Errors
-    /// The directory or the file cannot be written.
-    pub fn write(&self, file: File, content: &str) -> Result<(), ConfigError> {
+    /// The directory or a file cannot be written.
+    pub fn store(&self, url: &str, token: &str) -> Result<(), ConfigError> {
+        if self.read(File::Url).ok().flatten().is_none_or(|stored| stored.as_str() != url) {
+            self.remove(File::Session)?;
+        }
+        self.write(File::Url, url)?;
+        self.write(File::Session, token)
+    }
+
+    fn remove(&self, file: File) -> Result<(), ConfigError> {
+        let directory = self.directory.as_ref().ok_or(ConfigError::NoPlace)?;
+        let path = directory.join(file.name());
+        match fs::remove_file(&path) {
+            Err(cause) if !is_absent(&cause) => {
+                Err(ConfigError::Write { path: shown(&path), cause })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn write(&self, file: File, content: &str) -> Result<(), ConfigError> {
         let directory = self.directory.as_ref().ok_or(ConfigError::NoPlace)?;
         let path = directory.join(file.name());
         write(directory, &path, content)
@@ -144,6 +163,11 @@ impl Config {
     pub fn directory(&self) -> String {
         self.directory.as_deref().map(shown).unwrap_or_default()
     }
+}
+
+/// Neither the file nor, perhaps, the directory is there; writing will tell.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn usual() -> Option<PathBuf> {
@@ -208,13 +232,24 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let config = Config::locate(Some(&home.path().join("a/b")));
         assert_eq!(config.read(File::Session).unwrap(), None);
-        config.write(File::Session, "first").unwrap();
-        config.write(File::Session, "  second\n").unwrap();
+        config.store("https://x", "first").unwrap();
+        config.store("https://x", "  second\n").unwrap();
         assert_eq!(config.read(File::Session).unwrap().unwrap().as_str(), "second");
         let mode = |path: &str| home.path().join(path).metadata().unwrap().permissions().mode();
         assert_eq!(mode("a/b") & 0o7777 & !0o750, 0);
         assert_eq!(mode("a/b/session") & 0o7777, 0o600);
-        assert_eq!(fs::read_dir(home.path().join("a/b")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(home.path().join("a/b")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_store_that_fails_leaves_no_token_beside_another_url() {
+        let home = tempfile::tempdir().unwrap();
+        let config = Config::locate(Some(home.path()));
+        config.store("https://x", "token of x").unwrap();
+        fs::remove_file(home.path().join("url")).unwrap();
+        fs::create_dir(home.path().join("url")).unwrap();
+        config.store("https://y", "token of y").unwrap_err();
+        assert!(!home.path().join("session").exists());
     }
 
     #[test]
@@ -248,7 +283,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("file"), "").unwrap();
         let config = Config::locate(Some(&home.path().join("file/under")));
-        let error = CommandError::from(config.write(File::Url, "x").unwrap_err());
+        let error = CommandError::from(config.store("x", "y").unwrap_err());
         assert!(error.to_string().contains("cannot write"), "{error}");
         assert!(!error.hints.is_empty());
     }

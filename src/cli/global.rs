@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::ArgAction;
-use zeroize::Zeroizing;
 
 use super::spelling;
 use crate::{
+    api::Token,
     error::{CommandError, Kind},
     ui,
 };
@@ -21,13 +21,13 @@ pub(super) struct Global {
 
     /// Session token; the variable keeps it out of the process list
     #[arg(long, env = "CODER_SESSION_TOKEN", global = true, value_name = "TOKEN")]
-    pub token: Option<SecretText>,
+    pub token: Option<Token>,
 
     /// Directory of the login, shared with the `coder` client
     #[arg(long, env = "CODER_CONFIG_DIR", global = true, value_name = "DIR")]
     pub global_config: Option<PathBuf>,
 
-    /// Command that prints more such headers, one per line; run with `sh -c`
+    /// Command that prints further headers, one NAME=VALUE per line; run with `sh -c`
     #[arg(long, env = "CODER_HEADER_COMMAND", global = true, value_name = "COMMAND")]
     pub header_command: Option<String>,
 
@@ -44,52 +44,37 @@ pub(super) struct Global {
     pub client_tls_key_file: Option<PathBuf>,
 
     /// Use the relay only, never a direct path
-    #[arg(long, env = "CODER_DISABLE_DIRECT_CONNECTIONS", global = true, hide_short_help = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, env = "CODER_DISABLE_DIRECT_CONNECTIONS", global = true, hide_short_help = true)]
     pub disable_direct_connections: bool,
 
     /// Accepted; no telemetry is ever sent
-    #[arg(long, env = "CODER_DISABLE_NETWORK_TELEMETRY", global = true, hide_short_help = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, env = "CODER_DISABLE_NETWORK_TELEMETRY", global = true, hide_short_help = true)]
     pub disable_network_telemetry: bool,
 
     /// Do not warn about a server that is too old
-    #[arg(long, env = "CODER_NO_VERSION_WARNING", global = true, hide_short_help = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, env = "CODER_NO_VERSION_WARNING", global = true, hide_short_help = true)]
     pub no_version_warning: bool,
 
     /// Do not show warnings about the server's licence
-    #[arg(long, env = "CODER_NO_FEATURE_WARNING", global = true, hide_short_help = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, env = "CODER_NO_FEATURE_WARNING", global = true, hide_short_help = true)]
     pub no_feature_warning: bool,
 
     /// Accepted; logins are kept in files only
-    #[arg(long, env = "CODER_USE_KEYRING", global = true, hide_short_help = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "true", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(
+        long,
+        env = "CODER_USE_KEYRING",
+        global = true,
+        hide_short_help = true,
+        default_value = "true"
+    )]
     pub use_keyring: bool,
 
     /// Behave as if stdin, stdout and stderr were terminals
-    #[arg(long, env = "CODER_FORCE_TTY", global = true, hide_short_help = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, env = "CODER_FORCE_TTY", global = true, hide_short_help = true)]
     pub force_tty: bool,
 
     /// Never open a browser
-    #[arg(long, env = "CODER_NO_OPEN", global = true, hide = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          default_value = "false", hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(long, env = "CODER_NO_OPEN", global = true, hide = true)]
     pub no_open: bool,
 
     /// Show steps with their durations; twice for debug logs
@@ -100,10 +85,7 @@ pub(super) struct Global {
     pub verbose: Vec<bool>,
 
     /// Say nothing but warnings and errors
-    #[arg(short, long, global = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(short, long, global = true)]
     pub quiet: bool,
 
     /// Time limit of each request to the server
@@ -145,34 +127,4 @@ pub(super) fn list(name: &str, occurrences: &[String]) -> Result<Vec<String>, Co
     };
     spelling::list(variable.as_deref(), occurrences)
         .map_err(|why| usage(format!("invalid list in {name} or its flag: {why}")))
-}
-
-/// Text that is not shown in `Debug` and erased when dropped.
-#[derive(Clone)]
-pub(super) struct SecretText(Zeroizing<String>);
-
-impl SecretText {
-    /// Trimmed of blanks and line ends.
-    pub(super) fn new(text: &str) -> Self {
-        Self(Zeroizing::new(text.trim().to_owned()))
-    }
-
-    /// The text itself.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::str::FromStr for SecretText {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self::new(text))
-    }
-}
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("redacted")
-    }
 }

@@ -21,7 +21,7 @@ mod version;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
+use clap::{ArgAction, CommandFactory, FromArgMatches, parser::ValueSource};
 
 pub use session::Session;
 
@@ -43,7 +43,6 @@ use global::{Global, Headers};
     version,
     propagate_version = false,
     args_override_self = true,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100
@@ -100,12 +99,36 @@ pub fn main() -> ExitCode {
 
 /// The whole command line as clap sees it; completions, manuals and help come from here.
 fn command() -> clap::Command {
-    hide_values(Cli::command())
+    in_the_house_style(Cli::command())
 }
 
-/// Help shows the names of variables, never what is in them.
-fn hide_values(command: clap::Command) -> clap::Command {
-    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(hide_values)
+fn in_the_house_style(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            // Help shows the names of variables, never what is in them.
+            let argument = argument.hide_env_values(true);
+            if matches!(argument.get_action(), ArgAction::SetTrue) {
+                switch(argument)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(in_the_house_style)
+}
+
+/// A flag that is on or off: `--flag`, `--flag=false`, and a variable in any of Go's spellings.
+fn switch(argument: clap::Arg) -> clap::Arg {
+    let on_by_default = !argument.get_default_values().is_empty();
+    argument
+        .action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .value_parser(spelling::boolean)
+        .value_name("BOOL")
+        .default_value(if on_by_default { "true" } else { "false" })
+        .default_missing_value("true")
+        .hide_default_value(true)
+        .hide_possible_values(true)
 }
 
 fn parse(

@@ -1,9 +1,6 @@
-use clap::ArgAction;
-
 use super::{
     Environment, Session,
     global::{self, Headers},
-    spelling,
     ssh::WaitArg,
     target::Target,
 };
@@ -37,10 +34,7 @@ pub(super) struct Args {
     udp: Vec<String>,
 
     /// Do not start a stopped workspace
-    #[arg(long, env = "CODER_SSH_DISABLE_AUTOSTART", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(long, env = "CODER_SSH_DISABLE_AUTOSTART")]
     disable_autostart: bool,
 
     /// Whether to wait for the workspace's start scripts; auto does not

@@ -1,21 +1,24 @@
 //! Where the deployment is, who we are, and how it is reached.
 
+use std::path::{Path, PathBuf};
+
+use coderctl_transport::{Options, Proxies, Transport};
 use url::Url;
 
-use super::{
-    Environment,
-    global::{Global, SecretText},
-    headers,
-};
+use super::{Environment, global::Global, headers};
 use crate::{
+    api::{Client, Token},
     config::{Config, File},
     error::{CommandError, Kind},
-    ui::quoted,
+    ui::{Ui, quoted},
 };
 
 /// What every command that talks to a deployment has: where it is and how to reach it.
 pub struct Session {
     url: Url,
+    transport: Transport,
+    api: Client,
+    direct: bool,
 }
 
 impl Session {
@@ -28,12 +31,92 @@ impl Session {
         let config = Config::locate(global.global_config.as_deref());
         let url = deployment(global, &config)?;
         let token = token(global, &config, &url)?;
-        let _ = token;
-        let _headers =
-            headers::all(&environment.headers, global.header_command.as_deref(), &url).await?;
-        Ok(Self { url })
+        Self::at(environment, url, Some(&token)).await
+    }
+
+    /// A session with a deployment and a token that are already known.
+    pub(super) async fn at(
+        environment: &Environment,
+        url: Url,
+        token: Option<&Token>,
+    ) -> Result<Self, CommandError> {
+        let global = &environment.global;
+        let command = global.header_command.as_deref();
+        let options = Options {
+            ca_file: file(global.client_tls_ca_file.as_deref()),
+            client_cert: client_certificate(global)?,
+            headers: headers::all(&environment.headers, command, &url).await?,
+            proxies: proxies(&environment.ui),
+            ..Options::default()
+        };
+        let transport =
+            Transport::new(options).map_err(|error| CommandError::new(Kind::Other, error))?;
+        let api = Client::new(transport.clone(), url.clone(), token.cloned());
+        let api = match global.http_timeout {
+            Some(limit) => api.with_deadline(limit),
+            None => api,
+        };
+        Ok(Self { url, transport, api, direct: !global.disable_direct_connections })
+    }
+
+    /// The deployment's root.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The way to every host.
+    #[must_use]
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The deployment's REST interface, with the token.
+    #[must_use]
+    pub fn api(&self) -> &Client {
+        &self.api
+    }
+
+    /// Whether direct paths may be tried.
+    #[must_use]
+    pub fn direct(&self) -> bool {
+        self.direct
     }
 }
+
+/// The proxies of the environment. One that cannot be understood counts as absent, as with Go.
+fn proxies(ui: &Ui) -> Proxies {
+    let variable = |name: &'static str| {
+        let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
+        value.ok().filter(|value| !value.is_empty())
+    };
+    Proxies::parse(variable).unwrap_or_else(|error| {
+        ui.warn(format_args!("{error}; no proxy is used"));
+        Proxies::none()
+    })
+}
+
+/// An empty name of a file is none.
+fn file(path: Option<&Path>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned)
+}
+
+fn client_certificate(global: &Global) -> Result<Option<(PathBuf, PathBuf)>, CommandError> {
+    let certificate = file(global.client_tls_cert_file.as_deref());
+    let key = file(global.client_tls_key_file.as_deref());
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (Some(_), None) | (None, Some(_)) => Err(CommandError::msg(
+            Kind::Usage,
+            "--client-tls-cert-file and --client-tls-key-file are given both or not at all",
+        )),
+    }
+}
+
+/// Longest token that is sent, in bytes: one has 33 characters, a signed one of an identity
+/// provider some thousands, and no server takes more in a header.
+const LONGEST_TOKEN: usize = 8192;
 
 /// The deployment that was named, else the stored one.
 fn deployment(global: &Global, config: &Config) -> Result<Url, CommandError> {
@@ -52,23 +135,33 @@ fn deployment(global: &Global, config: &Config) -> Result<Url, CommandError> {
 }
 
 /// The token that was given, else the stored one, which is for the stored deployment only.
-fn token(global: &Global, config: &Config, url: &Url) -> Result<SecretText, CommandError> {
-    if let Some(given) = global.token.as_ref().filter(|token| !token.reveal().is_empty()) {
-        return Ok(given.clone());
-    }
+fn token(global: &Global, config: &Config, url: &Url) -> Result<Token, CommandError> {
+    let address = shown(url);
     let not_logged_in = |why: String| {
         CommandError::msg(Kind::Login, why)
-            .hint(format!("run `coderctl login {url}`, or set CODER_SESSION_TOKEN"))
+            .hint(format!("run `coderctl login {address}`, or set CODER_SESSION_TOKEN"))
     };
+    // What is none would be refused anyway, and may not even fit into a header.
+    let possible = |token: Token| {
+        let text = token.reveal();
+        if text.len() <= LONGEST_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(token);
+        }
+        Err(not_logged_in("the session token has characters that no token has".to_owned()))
+    };
+    if let Some(given) = global.token.as_ref().filter(|token| !token.reveal().is_empty()) {
+        return possible(given.clone());
+    }
     let stored_for = config.read(File::Url)?;
     let token = config.read(File::Session)?;
     let (Some(stored_for), Some(token)) = (stored_for, token) else {
-        return Err(not_logged_in(format!("you are not logged in to {url}")));
+        return Err(not_logged_in(format!("you are not logged in to {address}")));
     };
     match parse_url(&stored_for) {
-        Ok(stored_for) if stored_for.origin() == url.origin() => Ok(SecretText::new(&token)),
+        Ok(stored_for) if stored_for.origin() == url.origin() => possible(Token::new(&token)),
         Ok(stored_for) => Err(not_logged_in(format!(
-            "the stored login is for {stored_for}, not for {url}: its token is not sent there"
+            "the stored login is for {}, not for {address}: its token is not sent there",
+            shown(&stored_for)
         ))),
         Err(_) => Err(not_logged_in("the stored login names no usable URL".to_owned())),
     }
@@ -100,6 +193,11 @@ pub(super) fn parse_url(text: &str) -> Result<Url, CommandError> {
     url.set_query(None);
     url.set_fragment(None);
     Ok(url)
+}
+
+/// As people write it, and as it is stored: without a slash at its end.
+pub(super) fn shown(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
 }
 
 /// What a URL without a scheme means to `login`.

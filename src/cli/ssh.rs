@@ -1,12 +1,5 @@
-use std::{
-    ffi::OsString,
-    fs,
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
 
-use clap::ArgAction;
 use time::macros::format_description;
 
 use super::{
@@ -16,6 +9,7 @@ use super::{
     target::Target,
 };
 use crate::{
+    apps::{App, exec::Exec, shell::Shell, stdio::Stdio},
     error::{CommandError, Kind},
     tunnel::{self, Request, Wait},
     ui::{Ui, quoted},
@@ -38,20 +32,14 @@ pub(super) struct Args {
 
     /// Command to run instead of a shell
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+    command: Vec<String>,
 
     /// Carry SSH on stdin and stdout, for OpenSSH's ProxyCommand
-    #[arg(long, env = "CODER_SSH_STDIO", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(long, env = "CODER_SSH_STDIO")]
     stdio: bool,
 
     /// Give a command a terminal; a shell always has one
-    #[arg(short, long, env = "CODER_SSH_TTY", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(short, long, env = "CODER_SSH_TTY")]
     tty: bool,
 
     /// Environment variable of the session; repeatable [env: CODER_SSH_ENV]
@@ -63,17 +51,11 @@ pub(super) struct Args {
     wait: WaitArg,
 
     /// Deprecated: use --wait no
-    #[arg(long, env = "CODER_SSH_NO_WAIT", hide = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(long, env = "CODER_SSH_NO_WAIT", hide = true)]
     no_wait: bool,
 
     /// Do not start a stopped workspace
-    #[arg(long, env = "CODER_SSH_DISABLE_AUTOSTART", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(long, env = "CODER_SSH_DISABLE_AUTOSTART")]
     disable_autostart: bool,
 
     /// Prefix to strip from the host name that OpenSSH hands over
@@ -106,17 +88,11 @@ pub(super) struct Args {
     workspace_poll_interval: Option<Duration>,
 
     /// Accepted: a tunnel of our own is always used
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", default_value = "false", hide_default_value = true,
-          hide_possible_values = true, value_parser = spelling::boolean, value_name = "BOOL",
-          action = ArgAction::Set)]
+    #[arg(long, hide = true)]
     force_new_tunnel: bool,
 
     /// Forward the SSH agent; not supported yet
-    #[arg(short = 'A', long, env = "CODER_SSH_FORWARD_AGENT", hide = true, num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", default_value = "false",
-          hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(short = 'A', long, env = "CODER_SSH_FORWARD_AGENT", hide = true)]
     forward_agent: bool,
 
     /// Socket of the SSH agent to forward; not supported yet
@@ -124,10 +100,7 @@ pub(super) struct Args {
     identity_agent: Option<PathBuf>,
 
     /// Forward the GPG agent; not supported yet
-    #[arg(short = 'G', long, env = "CODER_SSH_FORWARD_GPG", hide = true, num_args = 0..=1,
-          require_equals = true, default_missing_value = "true", default_value = "false",
-          hide_default_value = true, hide_possible_values = true,
-          value_parser = spelling::boolean, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(short = 'G', long, env = "CODER_SSH_FORWARD_GPG", hide = true)]
     forward_gpg: bool,
 
     /// Forward a port of the workspace to here; not supported yet [env: CODER_SSH_REMOTE_FORWARD]
@@ -170,7 +143,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         autostart: !args.disable_autostart,
         follow: false,
         usage_app: usage_app(args.usage_app.as_deref()),
-        app: mode.app()?,
+        app: mode.app(),
     };
     tunnel::run(&session, ui, request).await
 }
@@ -180,12 +153,16 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
 enum Mode {
     Stdio,
     Shell { env: Vec<(String, String)> },
-    Command { line: Vec<u8>, tty: bool, env: Vec<(String, String)> },
+    Command { line: String, tty: bool, env: Vec<(String, String)> },
 }
 
 impl Mode {
-    fn app(self) -> Result<Box<dyn crate::apps::App>, CommandError> {
-        Err(CommandError::msg(Kind::Other, format!("{self:?} is not built yet")))
+    fn app(self) -> Box<dyn App> {
+        match self {
+            Self::Stdio => Box::new(Stdio::new()),
+            Self::Shell { env } => Box::new(Shell::new(env)),
+            Self::Command { line, tty, env } => Box::new(Exec::new(line, env, tty)),
+        }
     }
 }
 
@@ -215,8 +192,8 @@ impl Args {
             return Ok(Mode::Shell { env });
         }
         // As OpenSSH does: one line, words parted by single blanks, quoting left to the user.
-        let words: Vec<&[u8]> = self.command.iter().map(|word| word.as_bytes()).collect();
-        Ok(Mode::Command { line: words.join(&b' '), tty: self.tty, env })
+        let line = self.command.join(" ");
+        Ok(Mode::Command { line, tty: self.tty, env })
     }
 
     /// OpenSSH does all that `-A`, `-G`, `-e` and `-c` ask for itself; `-R` would be lost.

@@ -43,6 +43,7 @@ impl Target {
             return Ok(Self::own(&id.hyphenated().to_string(), None));
         }
         let parts = split(name);
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let dots_only = !name.contains('/') && !name.contains("--");
         let target = match parts.as_slice() {
             [workspace] => Self::own(workspace, None),
@@ -109,15 +110,13 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Splits at `/`, at runs of `.` and at `--`.
-fn split(name: &str) -> Vec<&str> {
+/// Splits at `/`, at runs of `.` and at `--`. What begins or ends with one has an empty part.
+fn split(name: &str) -> Vec<String> {
     let mut parts = Vec::new();
     for part in name.split('/').flat_map(|part| part.split("--")) {
-        if part.contains('.') {
-            parts.extend(part.split('.').filter(|part| !part.is_empty()));
-        } else {
-            parts.push(part);
-        }
+        let mut before = None;
+        let single_dots = part.chars().filter(|&c| before.replace(c) != Some('.') || c != '.');
+        parts.extend(single_dots.collect::<String>().split('.').map(str::to_owned));
     }
     parts
 }
@@ -179,7 +178,20 @@ mod tests {
     fn bad_names_are_refused_shortly_and_visibly() {
         let long = "x".repeat(100_000);
         for typed in [
-            "", "a\nb", "a b", "a/b/c", "a.b.c.d", "a--", "/a", "..", "\x1b[2J", "a%2fb", "ö",
+            "",
+            "a\nb",
+            "a b",
+            "a/b/c",
+            "a.b.c.d",
+            "a--",
+            "/a",
+            "..",
+            ".a",
+            "a.",
+            "../../etc",
+            "\x1b[2J",
+            "a%2fb",
+            "ö",
             &long,
         ] {
             let error = Target::parse(typed).unwrap_err();

@@ -39,6 +39,23 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// Makes what [`escape`] makes visible visible in a JSON text, too, as JSON writes it: the text
+/// means the same. (Control characters below 0x80 are never raw in JSON strings.)
+#[must_use]
+pub fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() || !is_unsafe(character) {
+            out.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
+}
+
 /// Drops colour sequences (`ESC [ digits ; … m`), which build tools write on purpose and which
 /// do no harm, but would hide the text if they were made visible.
 pub(super) fn without_colours(text: &str) -> String {
@@ -109,6 +126,15 @@ mod tests {
         assert_eq!(quoted("a\nb\tc"), "`a\\nb\\tc`");
         let long = quoted(&"x".repeat(100_000));
         assert!(long.ends_with("x…` (100000 bytes)") && long.chars().count() < 150, "{long}");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let name = "ö\u{202e}\u{9b}2J\u{e0041}\n";
+        let json = serde_json::to_string(name).unwrap();
+        let escaped = escape_json(&json);
+        assert_eq!(escaped, "\"ö\\u202e\\u009b2J\\udb40\\udc41\\n\"");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), name);
     }
 
     #[test]

@@ -1,0 +1,259 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_coderctl_global_optspecs
+    string join \n url= token= global-config= header-command= client-tls-ca-file= client-tls-cert-file= client-tls-key-file= disable-direct-connections= disable-network-telemetry= no-version-warning= no-feature-warning= use-keyring= force-tty= no-open= v/verbose= q/quiet= http-timeout= header= h/help V/version
+end
+
+function __fish_coderctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_coderctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_coderctl_using_subcommand
+    set -l cmd (__fish_coderctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c coderctl -n "__fish_coderctl_needs_command" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_needs_command" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_needs_command" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_needs_command" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_needs_command" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_needs_command" -s V -l version -d 'Print version'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ls" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l use-token-as-session -d 'Store the given token itself instead of a new one made with it' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s a -l all -d 'Show workspaces of all owners' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l search -d 'What to search for, e.g. `owner:me status:running`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s o -l output -d 'How to show them' -r -f -a "table\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s c -l column -d 'Columns of the table, separated by commas' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s a -l all -d 'Show workspaces of all owners' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l search -d 'What to search for, e.g. `owner:me status:running`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s o -l output -d 'How to show them' -r -f -a "table\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s c -l column -d 'Columns of the table, separated by commas' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l stdio -d 'Carry SSH on stdin and stdout, for OpenSSH\'s ProxyCommand' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s t -l tty -d 'Give a command a terminal; a shell always has one' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s e -l env -d 'Environment variable of the session; repeatable [env: CODER_SSH_ENV]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l wait -d 'Whether to wait for the workspace\'s start scripts; auto waits for blocking ones' -r -f -a "yes\t''
+no\t''
+auto\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l no-wait -d 'Deprecated: use --wait no' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l disable-autostart -d 'Do not start a stopped workspace' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l ssh-host-prefix -d 'Prefix to strip from the host name that OpenSSH hands over' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l hostname-suffix -d 'Suffix to strip from the host name, without its dot' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s l -l log-dir -d 'Directory for a debug log of this session' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l usage-app -d 'Name that usage is reported under: ssh, vscode, jetbrains, or disable' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l network-info-dir -d 'Accepted for editor extensions' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l network-info-interval -d 'Accepted for editor extensions' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l workspace-poll-interval -d 'Accepted for older configurations' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l force-new-tunnel -d 'Accepted: a tunnel of our own is always used' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s A -l forward-agent -d 'Forward the SSH agent; not supported yet' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l identity-agent -d 'Socket of the SSH agent to forward; not supported yet' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s G -l forward-gpg -d 'Forward the GPG agent; not supported yet' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s R -l remote-forward -d 'Forward a port of the workspace to here; not supported yet [env: CODER_SSH_REMOTE_FORWARD]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s c -l container -d 'Container in the workspace; not supported yet' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l container-user -d 'User in that container' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s p -l tcp -d 'TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l udp -d 'UDP ports to forward; not supported yet [env: CODER_PORT_FORWARD_UDP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l disable-autostart -d 'Do not start a stopped workspace' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l wait -d 'Whether to wait for the workspace\'s start scripts; auto does not' -r -f -a "yes\t''
+no\t''
+auto\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s p -l tcp -d 'TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l udp -d 'UDP ports to forward; not supported yet [env: CODER_PORT_FORWARD_UDP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l disable-autostart -d 'Do not start a stopped workspace' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l wait -d 'Whether to wait for the workspace\'s start scripts; auto does not' -r -f -a "yes\t''
+no\t''
+auto\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s o -l output -d 'How to show it' -r -f -a "text\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
