@@ -43,6 +43,7 @@ mod random;
 mod smol;
 mod timers;
 mod udp;
+mod way;
 
 pub use id::{ConnectionId, ListenerId, PingId, UdpId};
 pub use smol::SmolStack;
@@ -55,7 +56,8 @@ pub struct StackConfig {
     /// Seed of everything random here: initial sequence numbers, ephemeral ports, ping contents.
     /// Must be unpredictable in use, and may be fixed in a simulation.
     pub seed: u64,
-    /// Bytes that all TCP streams together may have sent and not yet acknowledged.
+    /// Bytes that all TCP streams together may have in queues on their way, beyond what the way
+    /// itself holds.
     pub in_flight: usize,
     /// How long a connection may wait for its other end, to be opened or to have data or the end
     /// acknowledged, while nothing at all arrives; then it fails with [`CloseReason::TimedOut`].
@@ -68,7 +70,7 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
-    /// Most that may be under way: 400 full segments. The embedded relay queues 512 packets for a
+    /// Most that may be in queues: 400 full segments. The embedded relay queues 512 packets for a
     /// client (measured: one MiB under way collapsed an upload to 13 Mbit/s, 256 KiB kept 640 and
     /// more).
     pub const IN_FLIGHT: usize = 400 * crate::packet::MSS;

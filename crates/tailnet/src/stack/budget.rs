@@ -1,12 +1,15 @@
 //! How much each connection may hold, and how much all together may have under way.
 //!
 //! A relay forgets packets beyond its queue, and the TCP core in use recovers from losses badly, so
-//! the best is not to overrun the queue: all streams together keep at most [`Budget::total`] bytes
-//! under way. What a stream has *under way* is what it has queued, but no more than its peer's
+//! the best is not to overrun the queue: all streams together keep at most so much under way as
+//! the queue may hold and the way itself does ([`Way`]). What a stream has *under way* is what it has queued, but no more than its peer's
 //! window, for only that much can be sent: a stream whose reader has stopped costs the others
 //! nothing. Each stream may fill up to an equal share, and every stream always has the room of
 //! [`LEAST`] bytes, so none can be starved.
 
+use std::time::Instant;
+
+use super::way::Way;
 use crate::packet::MSS;
 
 /// Every stream may have this much under way, whatever the others do: two segments, because the
@@ -24,13 +27,12 @@ impl Buffers {
     /// The sizes for one more connection beside `others`.
     ///
     /// smoltcp's buffers never grow. The receive buffer is the window: 64 KiB would halve a single
-    /// stream, 1 MiB carries 160 Mbit/s over 50 ms. The send buffer needs no more than may be
-    /// under way. Few connections get the best; a browser's worth of them gets less, and even 200
+    /// stream, 1 MiB carries 160 Mbit/s over 50 ms. The send buffer is the other direction's. Few connections get the best; a browser's worth of them gets less, and even 200
     /// stay within 50 MiB when all are full (the memory is only touched when it is used).
     pub(super) fn beside(others: usize) -> Self {
         const KIB: usize = 1024;
         match others {
-            0..8 => Self { receive: 1024 * KIB, send: 512 * KIB },
+            0..8 => Self { receive: 1024 * KIB, send: 1024 * KIB },
             8..32 => Self { receive: 256 * KIB, send: 256 * KIB },
             32..128 => Self { receive: 128 * KIB, send: 128 * KIB },
             _ => Self { receive: 64 * KIB, send: 64 * KIB },
@@ -41,6 +43,9 @@ impl Buffers {
 /// What all streams together have under way.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// What may wait in the relay's queue.
+    queue: usize,
+    way: Way,
     total: usize,
     used: usize,
     /// Streams with something under way.
@@ -48,8 +53,19 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(total: usize) -> Self {
-        Self { total, used: 0, active: 0 }
+    pub(super) fn new(queue: usize, now: Instant) -> Self {
+        Self { queue, way: Way::new(now), total: queue, used: 0, active: 0 }
+    }
+
+    /// Some bytes were acknowledged.
+    pub(super) fn acknowledged(&mut self, bytes: usize, now: Instant) {
+        self.way.acknowledged(bytes, now);
+        self.total = self.queue + self.way.holds();
+    }
+
+    /// A round trip through the tunnel took this long.
+    pub(super) fn round_trip(&mut self, took: std::time::Duration, now: Instant) {
+        self.way.round_trip(took, now);
     }
 
     /// Replaces what a stream had under way by what it has now.
@@ -80,13 +96,13 @@ mod tests {
 
     #[test]
     fn one_stream_may_use_everything() {
-        let budget = Budget::new(400 * MSS);
+        let budget = Budget::new(400 * MSS, Instant::now());
         assert_eq!(budget.limit(0), 400 * MSS);
     }
 
     #[test]
     fn a_second_stream_gets_its_share_as_the_first_drains() {
-        let mut budget = Budget::new(400 * MSS);
+        let mut budget = Budget::new(400 * MSS, Instant::now());
         let (mut first, mut second) = (0, 0);
         budget.update(&mut first, 400 * MSS);
         assert_eq!(budget.limit(second), LEAST);
@@ -101,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_ends_frees_its_share() {
-        let mut budget = Budget::new(400 * MSS);
+        let mut budget = Budget::new(400 * MSS, Instant::now());
         let (mut first, mut second) = (0, 0);
         budget.update(&mut first, 200 * MSS);
         budget.update(&mut second, 200 * MSS);

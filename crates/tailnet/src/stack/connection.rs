@@ -9,7 +9,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use super::budget::{Budget, Buffers};
 use super::timers::Timer;
 use super::{CloseReason, ConnectionStatus, ListenerId, StackConfig};
-use crate::packet::TcpSegment;
+use crate::packet::{MSS, TcpSegment};
 
 /// What tells connections apart: our port, and the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +58,13 @@ pub(super) struct Connection {
     pub(super) last_heard: Instant,
     /// Whether any packet was sent.
     pub(super) spoke: bool,
+    /// When the SYN left, as long as its answer measures the round trip.
+    pub(super) syn_sent: Option<Instant>,
     /// The highest sequence number sent.
     pub(super) sent_up_to: Option<u32>,
+    /// The end of the segment sent last, and what of it all was acknowledged.
+    sent_last: u32,
+    acknowledged: u32,
     window: usize,
     window_shift: u8,
 }
@@ -102,7 +107,10 @@ impl Connection {
             waiting_since: None,
             last_heard: now,
             spoke: false,
+            syn_sent: None,
             sent_up_to: None,
+            sent_last: 0,
+            acknowledged: 0,
             window: 0,
             window_shift: 0,
         }
@@ -137,6 +145,9 @@ impl Connection {
     pub(super) fn heard(&mut self, segment: &TcpSegment, now: Instant) {
         self.last_heard = now;
         self.waiting_since = None;
+        if segment.flags.ack() {
+            self.acknowledged = segment.acknowledgement;
+        }
         if segment.flags.syn() {
             // Both or neither scale (RFC 7323); we always offer it.
             self.window_shift = segment.window_scale.unwrap_or(0);
@@ -147,12 +158,18 @@ impl Connection {
     }
 
     /// Notes a segment that was sent; says whether it was sent before.
-    pub(super) fn said(&mut self, segment: &TcpSegment) -> bool {
+    pub(super) fn said(&mut self, segment: &TcpSegment, now: Instant) -> bool {
+        // A SYN that was sent twice does not say which of them is answered.
+        let first_syn = segment.flags.syn() && !segment.flags.ack() && !self.spoke;
+        self.syn_sent = first_syn.then_some(now);
         self.spoke = true;
         let occupied = segment.payload_len as u32
             + u32::from(segment.flags.syn())
             + u32::from(segment.flags.fin());
         let end = segment.sequence.wrapping_add(occupied);
+        if occupied > 0 {
+            self.sent_last = end;
+        }
         let ahead = |than: u32| end.wrapping_sub(than) as i32;
         let again = occupied > 0 && self.sent_up_to.is_some_and(|highest| ahead(highest) <= 0);
         if self.sent_up_to.is_none_or(|highest| ahead(highest) > 0) {
@@ -169,14 +186,28 @@ impl Connection {
         }
     }
 
-    /// Bytes that the application may add now.
+    /// Bytes that the application may add now: whole segments, for a relay counts packets and not
+    /// bytes, and room that opens in crumbs would be sent in crumbs.
     pub(super) fn room(&self, budget: &Budget) -> usize {
         let socket = self.socket();
         if !socket.may_send() {
             return 0;
         }
-        let queued = socket.send_queue();
-        budget.limit(self.load).min(socket.send_capacity()).saturating_sub(queued)
+        let limit = budget.limit(self.load).min(socket.send_capacity());
+        let room = limit.saturating_sub(socket.send_queue());
+        room - room % MSS
+    }
+
+    /// Lets smoltcp send a partial segment only when it is the last one.
+    ///
+    /// Without Nagle's algorithm smoltcp fills the congestion window to the byte, and every
+    /// acknowledgement opens it by some more: a third of all packets would carry 30 bytes. With it,
+    /// the end of a message would wait for a round trip. So it is on while a full segment waits.
+    pub(super) fn avoid_crumbs(&mut self) {
+        let travelling = self.sent_last.wrapping_sub(self.acknowledged) as i32;
+        let travelling = usize::try_from(travelling).unwrap_or(0);
+        let socket = self.socket_mut();
+        socket.set_nagle_enabled(socket.send_queue().saturating_sub(travelling) >= MSS);
     }
 
     /// Whether the other end owes us something: the handshake, or an acknowledgement.

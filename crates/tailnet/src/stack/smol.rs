@@ -89,7 +89,7 @@ impl SmolStack {
             let _ = addresses.push(IpCidr::new(IpAddress::Ipv6(config.address), 128));
         });
         Self {
-            budget: Budget::new(config.in_flight),
+            budget: Budget::new(config.in_flight, now),
             config,
             interface,
             nobody: SocketSet::new(Vec::new()),

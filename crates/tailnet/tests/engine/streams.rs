@@ -284,9 +284,10 @@ fn two_hundred_connections_at_once() {
     assert!(drains.iter().all(|drain| drain.received == EACH));
 }
 
-/// Seconds that `streams` uploads of together `total` bytes take through a relay.
-fn upload(streams: u64, total: u64, seed: u64) -> (f64, u64) {
-    let link = LinkConfig::delay(MS(2)).rate(400_000_000).queue(512);
+/// Seconds that `streams` uploads of together `total` bytes take through a relay that queues 512
+/// packets, and how many it dropped.
+fn upload(streams: u64, total: u64, seed: u64, link: LinkConfig) -> (f64, u64) {
+    let link = link.queue(512);
     let mut world = World::new(seed, link);
     world.introduce();
     world.run(MS(100));
@@ -321,8 +322,60 @@ fn upload(streams: u64, total: u64, seed: u64) -> (f64, u64) {
 #[test]
 fn four_uploads_through_a_relay_do_not_collapse() {
     let total = 16 << 20;
-    let (one, dropped_one) = upload(1, total, 40);
-    let (four, dropped_four) = upload(4, total, 41);
+    let link = LinkConfig::delay(MS(2)).rate(400_000_000);
+    let (one, dropped_one) = upload(1, total, 40, link);
+    let (four, dropped_four) = upload(4, total, 41, link);
     assert_eq!((dropped_one, dropped_four), (0, 0), "the relay's queue overflowed");
     assert!(four < one * 1.25, "one stream {one:.2} s, four {four:.2} s");
+}
+
+#[test]
+fn a_long_way_is_filled_without_overrunning_the_relay() {
+    for streams in [1, 4] {
+        let link = LinkConfig::delay(MS(25)).rate(100_000_000);
+        let (took, dropped) = upload(streams, 32 << 20, 42, link);
+        let rate = (32 << 20) as f64 * 8.0 / took / 1e6;
+        assert_eq!(dropped, 0, "the relay's queue overflowed");
+        assert!(rate > 70.0, "{streams} streams: {rate:.0} Mbit/s of 100");
+    }
+}
+
+#[test]
+fn a_bulk_stream_sends_full_segments_and_a_short_message_leaves_at_once() {
+    let mut world = World::new(50, LinkConfig::delay(MS(25)).rate(50_000_000));
+    world.introduce();
+    let (here, there) = open(&mut world);
+    world.wire = Some(Vec::new());
+    let mut source = Source::new(here, 1, 4 << 20);
+    let mut drain = Drain::new(there, 1);
+    world.run_until(Duration::from_secs(60), |world| {
+        let now = world.now;
+        source.pump(world.peers[0].engine.stack(), now).expect("sends");
+        drain.pump(world.peers[1].engine.stack(), now).expect("receives")
+    });
+    let wire = world.wire.take().expect("recorded");
+    let sent: Vec<_> = wire.iter().filter(|(_, who, _)| *who == 0).collect();
+    let full = sent.iter().filter(|(_, _, datagram)| datagram.len() == 1312).count();
+    assert!(full * 100 > sent.len() * 97, "{full} of {} are full", sent.len());
+
+    // Two short messages, one right after the other: neither waits for an acknowledgement.
+    let now = world.now;
+    for text in [&b"one"[..], b"two"] {
+        let stack = world.peers[1].engine.stack();
+        let write = &mut |room: &mut [u8]| {
+            room[..text.len()].copy_from_slice(text);
+            text.len()
+        };
+        stack.send(there, write, now).expect("room");
+        world.flush();
+    }
+    world.run(MS(26));
+    let now = world.now;
+    let mut got = Vec::new();
+    let read = &mut |bytes: &[u8]| {
+        got.extend_from_slice(bytes);
+        bytes.len()
+    };
+    world.peers[0].engine.stack().recv(here, read, now).expect("both arrived");
+    assert_eq!(got, b"onetwo");
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use smoltcp::wire::{IpAddress, IpListenEndpoint};
 
-use super::super::connection::Tuple;
+use super::super::connection::{Tuple, is_open};
 use super::super::device::Door;
 use super::super::{ConnectionId, ListenerId, StackEvent};
 use super::{ANSWERS, SmolStack};
@@ -33,8 +33,18 @@ impl SmolStack {
         let clock = self.clock(now);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.heard(segment, now);
+        let queued = connection.socket().send_queue();
         let mut door = Door::incoming(packet.bytes);
         self.interface.poll_ingress_single(clock, &mut door, connection.sockets());
+        let acknowledged = queued.saturating_sub(connection.socket().send_queue());
+        if is_open(connection.socket().state())
+            && let Some(sent) = connection.syn_sent.take()
+        {
+            self.budget.round_trip(now.saturating_duration_since(sent), now);
+        }
+        if acknowledged > 0 {
+            self.budget.acknowledged(acknowledged, now);
+        }
         if let Some(answer) = door.outgoing {
             self.answer(packet.source, answer);
         }
@@ -111,7 +121,10 @@ impl SmolStack {
             tsmp::Message::Ping { .. } | tsmp::Message::Rejected { .. } => None,
         };
         match pong {
-            Some((id, time)) => self.events.push_back(StackEvent::Pong(id, time)),
+            Some((id, time)) => {
+                self.budget.round_trip(time, now);
+                self.events.push_back(StackEvent::Pong(id, time));
+            }
             None => self.stats.unwanted += 1,
         }
     }

@@ -130,6 +130,7 @@ impl SmolStack {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let under_way = connection.under_way();
         self.budget.update(&mut connection.load, under_way);
+        connection.avoid_crumbs();
         let poll_at = self.interface.poll_at(clock, connection.sockets());
         let talks = connection.ended.is_none() || connection.owes_reset;
         let wants_to_send = talks && poll_at.is_some_and(|at| at <= clock);

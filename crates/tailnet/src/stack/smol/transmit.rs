@@ -71,7 +71,7 @@ impl SmolStack {
             let mut door = Door::outgoing(sink.buffer());
             self.interface.poll_egress(clock, &mut door, connection.sockets());
             if let Some(packet) = door.outgoing {
-                self.note_sent(id, &packet);
+                self.note_sent(id, &packet, now);
                 sink.send(to, packet);
                 self.settle(id, now);
             } else {
@@ -92,11 +92,11 @@ impl SmolStack {
         }
     }
 
-    pub(super) fn note_sent(&mut self, id: ConnectionId, packet: &[u8]) {
+    pub(super) fn note_sent(&mut self, id: ConnectionId, packet: &[u8], now: Instant) {
         self.stats.packets_out += 1;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if let Ok(Packet { upper: Upper::Tcp(segment), .. }) = Packet::parse(packet)
-            && connection.said(&segment)
+            && connection.said(&segment, now)
         {
             self.stats.retransmitted += 1;
         }
