@@ -62,8 +62,7 @@ proptest! {
 
     #[test]
     fn what_a_frame_says_is_said_again(kind in 0u8..0x20, payload in bytes()) {
-        let frame = vec![kind];
-        let stream = [&frame[..], &(payload.len() as u32).to_be_bytes(), &payload].concat();
+        let stream = [&[kind][..], &(payload.len() as u32).to_be_bytes(), &payload].concat();
         let decoder = Decoder::new(1 << 20);
         let frame = decoder.decode(&mut BytesMut::from(&stream[..])).unwrap().unwrap();
         let mut again = BytesMut::new();
