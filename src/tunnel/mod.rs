@@ -1,11 +1,36 @@
 //! The driver: performs the tunneler's actions, owns every task, feeds it events.
 
-use crate::{apps::App, error::CommandError, ui::Ui};
+mod deployment;
+mod dialer;
+mod driver;
+mod facts;
+mod outcome;
+mod progress;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::sync::Arc;
+
+use coderctl_tunneler::{Config, Policy};
+use uuid::Uuid;
+
+use self::{
+    deployment::Deployment, dialer::Dialer, driver::Driver, outcome::conclude, progress::Progress,
+};
+use crate::{
+    api::{self, Client, Workspace},
+    apps::App,
+    cli::{Session, target::Target},
+    error::{CommandError, Kind},
+    signal::Signals,
+    ui::{Ui, quoted},
+};
 
 /// What a command asks the driver for.
 pub struct Request {
     /// The name as resolved by `crate::cli::target`.
-    pub target: crate::cli::target::Target,
+    pub target: Target,
     /// Whether to wait for start scripts.
     pub wait: Wait,
     /// Whether a stopped workspace may be started.
@@ -36,11 +61,63 @@ pub enum Wait {
 ///
 /// # Errors
 /// The one reason why it could not, or why it ended.
-pub async fn run(
-    session: &crate::cli::Session,
-    ui: &Ui,
-    request: Request,
-) -> Result<u8, CommandError> {
-    let _ = (session, ui, request);
-    Err(CommandError::msg(crate::error::Kind::Other, "the driver is not built yet"))
+pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, CommandError> {
+    let Request { target, wait, autostart, follow, usage_app, mut app } = request;
+    let mut signals = Signals::new().map_err(|error| {
+        CommandError::new(Kind::Other, error).hint("signals cannot be received")
+    })?;
+    app.prepare(ui).await?;
+    let client = session.api();
+    let dialer = Arc::new(Dialer::new(client.clone()));
+    dialer.begin_early();
+    let name = target.workspace.clone();
+    let workspace = tokio::select! {
+        workspace = resolve(client, &target) => workspace?,
+        signal = signals.next() => {
+            let kind = Kind::Signal(signal.number());
+            return Err(CommandError::msg(kind, "interrupted before it was done"));
+        }
+    };
+    let report = usage_app.is_some();
+    let (deployment, first) =
+        Deployment::new(client.clone(), dialer, ui, workspace, target.agent, usage_app);
+    let progress = Progress::new(ui, &name, Arc::new(deployment.clone()));
+    let mut config = Config::new(if follow { Policy::Follow } else { Policy::Once });
+    config.autostart = autostart;
+    config.wait = match wait {
+        Wait::Yes => coderctl_tunneler::Wait::Yes,
+        Wait::No => coderctl_tunneler::Wait::No,
+        Wait::Auto => coderctl_tunneler::Wait::Auto,
+    };
+    let driver = Driver::new(Arc::new(deployment), ui, progress, config, app, report);
+    let ended = driver.run(first, &mut signals).await?;
+    match ended.app_error {
+        Some(error) => Err(error),
+        None => conclude(ended.exit, &quoted(&name), ended.signal.map(|signal| signal.number())),
+    }
+}
+
+/// Finds the workspace by name, or by id where the name is one.
+async fn resolve(client: &Client, target: &Target) -> Result<Workspace, CommandError> {
+    if let Ok(id) = Uuid::parse_str(&target.workspace) {
+        match client.workspace(id).await {
+            Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    let found = client.workspace_by_name(&target.owner, &target.workspace).await;
+    found.map_err(|error: api::Error| {
+        let missing = error.status().is_some_and(|status| status.as_u16() == 404);
+        if !missing {
+            return error.into();
+        }
+        let whose = match target.owner.as_str() {
+            "me" => String::new(),
+            owner => format!(" of {}", quoted(owner)),
+        };
+        let name = quoted(&target.workspace);
+        let said = format!("there is no workspace {name}{whose}, or you have no access to it");
+        CommandError::msg(Kind::Workspace, said)
+            .hint("`coderctl list` shows your workspaces, `coderctl list -a` all that you may see")
+    })
 }

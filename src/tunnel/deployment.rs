@@ -1,0 +1,285 @@
+//! The real world: a Coder deployment.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use coderctl_tunneler::{AgentId, BuildNumber, Event, Failure, FailureKind};
+use tokio::{sync::mpsc, task::JoinHandle};
+use uuid::Uuid;
+
+use super::{
+    dialer::Dialer,
+    facts,
+    progress::Logs,
+    world::{Dialed, World},
+};
+use crate::{
+    api::{self, Client, Fact, StartRequest, Workspace},
+    apps::BoxFuture,
+    ui::Ui,
+};
+
+/// A deployment and one workspace in it. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Deployment {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    dialer: Arc<Dialer>,
+    ui: Ui,
+    workspace: Uuid,
+    usage_app: Option<String>,
+    known: Mutex<Known>,
+    watch: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What is remembered between calls.
+struct Known {
+    workspace: Workspace,
+    /// The agent that was asked for, or chosen: later builds are searched for the same name.
+    agent: Option<String>,
+}
+
+impl Deployment {
+    pub(super) fn new(
+        client: Client,
+        dialer: Arc<Dialer>,
+        ui: &Ui,
+        workspace: Workspace,
+        agent: Option<String>,
+        usage_app: Option<String>,
+    ) -> (Self, Event) {
+        let inner = Inner {
+            client,
+            dialer,
+            ui: ui.clone(),
+            workspace: workspace.id,
+            usage_app,
+            known: Mutex::new(Known { workspace: workspace.clone(), agent }),
+            watch: Mutex::new(None),
+        };
+        let deployment = Self { inner: Arc::new(inner) };
+        let first = deployment.inner.learn(workspace);
+        (deployment, first)
+    }
+}
+
+impl Inner {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what was read, and says it.
+    fn learn(&self, workspace: Workspace) -> Event {
+        let mut known = self.known();
+        if known.agent.is_none() {
+            known.agent = facts::choose(&workspace, None).ok().map(|agent| agent.name.clone());
+        }
+        let told = facts::snapshot(&workspace, known.agent.as_deref());
+        known.workspace = workspace;
+        told.map_or(Event::OtherMessage, Event::Snapshot)
+    }
+
+    async fn resync(&self) -> Event {
+        match self.client.workspace(self.workspace).await {
+            Ok(workspace) => match self.learn(workspace) {
+                Event::OtherMessage => Event::ResyncFailed(Failure::new(
+                    FailureKind::Transient,
+                    "the workspace is in a transition that this client does not know",
+                )),
+                told => told,
+            },
+            Err(error) => Event::ResyncFailed(facts::failure(&error)),
+        }
+    }
+
+    /// Asks for a start build. A template that wants its active version gets it.
+    async fn start(&self) -> Event {
+        let workspace = self.known().workspace.clone();
+        if workspace.dormant_at.is_some() {
+            // Newer servers wake it with the start; if this fails, the start says why.
+            if let Err(error) = self.client.wake(self.workspace).await {
+                tracing::debug!(%error, "waking the workspace");
+            }
+        }
+        let active = workspace.template_active_version_id;
+        let last = workspace.latest_build.template_version_id;
+        let newest =
+            workspace.template_require_active_version || workspace.automatic_updates == "always";
+        let version = (newest && active != last && !active.is_nil()).then_some(active);
+        let mut outcome = self.client.start(self.workspace, &StartRequest::new(version)).await;
+        let forbidden = |outcome: &Result<_, api::Error>| {
+            let status = outcome.as_ref().err().and_then(api::Error::status);
+            status.is_some_and(|status| status.as_u16() == 403)
+        };
+        if forbidden(&outcome) && version.is_none() && active != last && !active.is_nil() {
+            self.ui.line("The template wants its active version; updating the workspace");
+            outcome = self.client.start(self.workspace, &StartRequest::new(Some(active))).await;
+        }
+        match outcome {
+            Ok(build) => {
+                let number = BuildNumber(build.build_number);
+                self.known().workspace.latest_build = build;
+                Event::StartAccepted { number }
+            }
+            Err(error) if error.status().is_some_and(|status| status.as_u16() == 409) => {
+                Event::StartConflict(facts::failure(&error))
+            }
+            Err(error) => Event::StartFailed(facts::failure(&error)),
+        }
+    }
+
+    /// Opens the watch and hands its facts on until it breaks.
+    async fn watch(self: Arc<Self>, told: mpsc::UnboundedSender<Event>) -> Event {
+        let agent = self.known().agent.clone();
+        let mut watch = match self.client.watch(self.workspace, agent.as_deref()).await {
+            Ok(watch) => watch,
+            Err(error) => return Event::WatchFailed(facts::watch_failure(&error)),
+        };
+        let inner = Arc::downgrade(&self);
+        let task = tokio::spawn(async move {
+            loop {
+                let event = match watch.next().await {
+                    Ok(Fact::Snapshot(workspace)) => match inner.upgrade() {
+                        Some(inner) => inner.learn(*workspace),
+                        None => return,
+                    },
+                    Ok(fact) => match facts::fact(&fact) {
+                        Some(event) => event,
+                        None => continue,
+                    },
+                    Err(error) => {
+                        // The driver may have ended.
+                        let _ = told.send(Event::WatchLost(facts::watch_failure(&error)));
+                        return;
+                    }
+                };
+                if told.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut slot = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = slot.replace(task) {
+            before.abort();
+        }
+        Event::WatchUp
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let slot = self.watch.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = slot.take() {
+            task.abort();
+        }
+    }
+}
+
+impl World for Deployment {
+    fn open_watch(&self, facts: mpsc::UnboundedSender<Event>) -> BoxFuture<'static, Event> {
+        Box::pin(Arc::clone(&self.inner).watch(facts))
+    }
+
+    fn resync(&self) -> BoxFuture<'static, Event> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.resync().await })
+    }
+
+    fn read_agent(&self, agent: AgentId) -> BoxFuture<'static, Event> {
+        let client = self.inner.client.clone();
+        Box::pin(async move {
+            match client.agent(Uuid::from_u128(agent.0)).await {
+                Ok(record) => Event::AgentRecord(facts::record(&record)),
+                Err(error) => Event::AgentReadFailed { id: agent, failure: facts::failure(&error) },
+            }
+        })
+    }
+
+    fn start_workspace(&self) -> BoxFuture<'static, Event> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.start().await })
+    }
+
+    fn dial(&self, agent: AgentId) -> BoxFuture<'static, Result<Box<dyn Dialed>, Failure>> {
+        let dialer = Arc::clone(&self.inner.dialer);
+        Box::pin(async move { dialer.dial(agent).await })
+    }
+
+    fn report_usage(&self, agent: AgentId) -> BoxFuture<'static, ()> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let app = inner.usage_app.as_deref().filter(|app| !app.is_empty());
+            let session = app.map(|app| (Uuid::from_u128(agent.0), app));
+            if let Err(error) = inner.client.report_usage(inner.workspace, session).await {
+                tracing::debug!(%error, "usage was not reported");
+            }
+        })
+    }
+
+    fn leave(&self) -> BoxFuture<'static, ()> {
+        let dialer = Arc::clone(&self.inner.dialer);
+        Box::pin(async move { dialer.leave().await })
+    }
+}
+
+impl Logs for Deployment {
+    fn follow_build(&self) -> BoxFuture<'static, ()> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            // The start that was just asked for, or the one that somebody else asked for.
+            let mut build = inner.known().workspace.latest_build.clone();
+            if build.transition != "start" {
+                match inner.client.workspace(inner.workspace).await {
+                    Ok(workspace) => build = workspace.latest_build,
+                    Err(error) => tracing::debug!(%error, "no build to follow"),
+                }
+            }
+            let ui = inner.ui.clone();
+            let mut stage = String::new();
+            let say = move |line: api::LogLine| {
+                if matches!(line.level.as_str(), "debug" | "trace") && !ui.is_verbose() {
+                    return;
+                }
+                if line.source != stage {
+                    ui.log("build", &line.source);
+                    stage.clone_from(&line.source);
+                }
+                if !line.output.is_empty() {
+                    ui.log("build", &format!("  {}", line.output));
+                }
+            };
+            if let Err(error) = inner.client.follow_build_log(build.id, say).await {
+                tracing::debug!(%error, "the build's log is not to be had");
+            }
+        })
+    }
+
+    fn follow_scripts(&self) -> BoxFuture<'static, ()> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let chosen = {
+                let known = inner.known();
+                facts::choose(&known.workspace, known.agent.as_deref()).ok().cloned()
+            };
+            let Some(agent) = chosen else { return };
+            let sources: BTreeMap<Uuid, String> = agent
+                .log_sources
+                .iter()
+                .map(|source| (source.id, source.display_name.clone()))
+                .collect();
+            let ui = inner.ui.clone();
+            let say = move |line: api::LogLine| {
+                let source = if line.source.is_empty() { "script" } else { &line.source };
+                ui.log(source, &line.output);
+            };
+            if let Err(error) = inner.client.follow_agent_log(agent.id, &sources, say).await {
+                tracing::debug!(%error, "the agent's log is not to be had");
+            }
+        })
+    }
+}

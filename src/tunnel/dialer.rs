@@ -1,0 +1,320 @@
+//! A tunnel to an agent, begun before it is known which.
+//!
+//! ```text
+//!   at once       relay map (REST) · coordination socket · relay at the server's own URL
+//!   agent known   add_peer ─► its node ─► handshake ─► up
+//! ```
+//!
+//! Each of the three has its fallback: servers without the endpoints that need no agent answer
+//! 404, and are asked for the agent once it is known; a relay that is not at the server's URL is
+//! found in the map.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use coderctl_tailnet::{
+    control::{DialError, DialFailure},
+    derp::dial::TransportDial,
+    derp_map::DerpMap,
+    ids::PeerId,
+    shell::{ControlDial, ControlStream, Handle, MapRequest, Options, Status, Tailnet},
+};
+use coderctl_tunneler::{AgentId, Failure, FailureKind};
+use tokio::{net::TcpStream, sync::watch};
+use uuid::Uuid;
+
+use super::{facts, world::Dialed};
+use crate::{
+    api::{self, Client},
+    apps::{BoxFuture, Spliced, Stream, Tunnel},
+};
+
+/// How long a port of the workspace may take to answer. The agent dials it before it answers us,
+/// and gives up after a while itself.
+const PORT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes carried at once in each direction of a spliced connection.
+const SPLICE_BUFFER: usize = 64 * 1024;
+
+/// Makes tailnets.
+pub(super) struct Dialer {
+    client: Client,
+    /// One that was begun early, until somebody dials.
+    early: Mutex<Option<Begun>>,
+    /// Tailnets whose dial was given up; they take their leave at the end.
+    given_up: Arc<Mutex<Vec<Tailnet>>>,
+}
+
+/// A tailnet that does not know its agent yet.
+struct Begun {
+    tailnet: Tailnet,
+    agent: watch::Sender<Option<Uuid>>,
+}
+
+impl Dialer {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, early: Mutex::new(None), given_up: Arc::default() }
+    }
+
+    /// Begins what does not depend on the agent.
+    pub(super) fn begin_early(&self) {
+        match self.begin() {
+            Ok(begun) => *lock(&self.early) = Some(begun),
+            // The dial tries again and says why not.
+            Err(failure) => tracing::debug!(%failure, "no early tailnet"),
+        }
+    }
+
+    /// A tunnel to `agent`, however long that takes.
+    pub(super) async fn dial(&self, agent: AgentId) -> Result<Box<dyn Dialed>, Failure> {
+        let early = lock(&self.early).take();
+        let begun = match early {
+            Some(begun) => begun,
+            None => self.begin()?,
+        };
+        let uuid = Uuid::from_u128(agent.0);
+        let peer = PeerId::from(uuid);
+        begun.agent.send_replace(Some(uuid));
+        begun.tailnet.add_peer(peer);
+        let mut status = begun.tailnet.status();
+        let mut pending =
+            Pending { tailnet: Some(begun.tailnet), given_up: Arc::clone(&self.given_up) };
+        let took = loop {
+            match stand(&status.borrow_and_update(), peer) {
+                Stand::Up(took) => break took,
+                Stand::Refused(why) => {
+                    return Err(Failure::new(FailureKind::Refused, why));
+                }
+                Stand::Waiting => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(Failure::new(FailureKind::Transient, "the tailnet ended"));
+            }
+        };
+        let Some(tailnet) = pending.tailnet.take() else {
+            return Err(Failure::new(FailureKind::Transient, "the tailnet ended"));
+        };
+        Ok(Box::new(Connection { handle: tailnet.handle(), tailnet, peer, took }))
+    }
+
+    /// Takes leave of everything that was given up.
+    pub(super) async fn leave(&self) {
+        let all = std::mem::take(&mut *lock(&self.given_up));
+        futures_util::future::join_all(all.into_iter().map(Tailnet::close)).await;
+    }
+
+    fn begin(&self) -> Result<Begun, Failure> {
+        let (agent, known) = watch::channel(None);
+        let client = &self.client;
+        let options = Options {
+            server: client.url().clone(),
+            relays: Arc::new(TransportDial::new(client.transport().clone())),
+            control: coordinator(client.clone(), known.clone()),
+            map: relay_map(client.clone(), known),
+            description: "coderctl".to_owned(),
+        };
+        let tailnet = Tailnet::start(options)
+            .map_err(|error| Failure::new(FailureKind::Refused, error.to_string()))?;
+        Ok(Begun { tailnet, agent })
+    }
+}
+
+/// Where a dial stands.
+enum Stand {
+    Up(Duration),
+    Refused(String),
+    Waiting,
+}
+
+fn stand(status: &Status, peer: PeerId) -> Stand {
+    match (status.reachable.get(&peer), &status.refused) {
+        (Some(took), _) => Stand::Up(*took),
+        (None, Some(why)) => Stand::Refused(why.clone()),
+        (None, None) => Stand::Waiting,
+    }
+}
+
+/// A tailnet that is being dialled. Dropped, it is kept for its goodbye: the agent may know us
+/// already, and would keep a peer that just disappears for a quarter of an hour.
+struct Pending {
+    tailnet: Option<Tailnet>,
+    given_up: Arc<Mutex<Vec<Tailnet>>>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(tailnet) = self.tailnet.take() {
+            lock(&self.given_up).push(tailnet);
+        }
+    }
+}
+
+/// Opens the coordination socket: the one for all agents, or the agent's own where a server (or
+/// what stands before it) does not have that.
+fn coordinator(
+    client: Client,
+    agent: watch::Receiver<Option<Uuid>>,
+) -> Box<dyn FnMut(Option<coderctl_tailnet::control::ResumeToken>) -> ControlDial + Send> {
+    let for_all = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    Box::new(move |resume| {
+        let (client, mut agent) = (client.clone(), agent.clone());
+        let for_all = Arc::clone(&for_all);
+        Box::pin(async move {
+            use std::sync::atomic::Ordering::Relaxed;
+            let token = resume.as_ref().map(|token| token.expose());
+            if for_all.load(Relaxed) {
+                match open(&client, None, token).await {
+                    Err(error) if error.failure == DialFailure::Refused => {
+                        tracing::debug!(%error, "no coordination without an agent");
+                        for_all.store(false, Relaxed);
+                    }
+                    outcome => return outcome,
+                }
+            }
+            let known = agent.wait_for(Option::is_some).await.ok().and_then(|known| *known);
+            let Some(known) = known else {
+                return Err(DialError::transient("the tunnel was given up"));
+            };
+            open(&client, Some(known), token).await
+        })
+    })
+}
+
+async fn open(
+    client: &Client,
+    agent: Option<Uuid>,
+    resume_token: Option<&str>,
+) -> Result<std::pin::Pin<Box<dyn ControlStream>>, DialError> {
+    let request = client.coordinate_request(agent, resume_token).map_err(DialError::transient)?;
+    match client.transport().websocket(request, Default::default()).await {
+        Ok(socket) => Ok(Box::pin(socket.into_stream())),
+        Err(coderctl_transport::Error::Status { parts, body, .. }) => {
+            Err(DialError::from_response(parts.status.as_u16(), &body))
+        }
+        Err(error) => Err(DialError::transient(facts::chain(&error))),
+    }
+}
+
+/// Asks for the relay map: without an agent, and with it where that is refused.
+fn relay_map(client: Client, mut agent: watch::Receiver<Option<Uuid>>) -> MapRequest {
+    Box::pin(async move {
+        let info = match client.connection_info(None).await {
+            Err(error) if error.status().is_some() => {
+                let known = agent.wait_for(Option::is_some).await.ok().and_then(|known| *known);
+                client.connection_info(known).await
+            }
+            outcome => outcome,
+        };
+        let info = info.map_err(|error: api::Error| DialError::transient(facts::chain(&error)))?;
+        DerpMap::from_json(info.derp_map.to_string().as_bytes()).map_err(DialError::transient)
+    })
+}
+
+/// A tunnel that is up.
+struct Connection {
+    tailnet: Tailnet,
+    handle: Handle,
+    peer: PeerId,
+    took: Duration,
+}
+
+impl Dialed for Connection {
+    fn tunnel(&self) -> Arc<dyn Tunnel> {
+        Arc::new(AgentTunnel { handle: self.handle.clone(), peer: self.peer })
+    }
+
+    fn lost(&self) -> BoxFuture<'static, String> {
+        let (mut status, peer) = (self.tailnet.status(), self.peer);
+        Box::pin(async move {
+            loop {
+                if let Some(why) = status.borrow_and_update().lost.get(&peer) {
+                    return why.clone();
+                }
+                if status.changed().await.is_err() {
+                    return "the tunnel ended".to_owned();
+                }
+            }
+        })
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(self.tailnet.close())
+    }
+
+    fn describe(&self) -> String {
+        let handshakes = self.handle.tunnel_stats().handshakes_initiated;
+        let plural = if handshakes == 1 { "" } else { "s" };
+        format!("by relay, {handshakes} handshake{plural} in {} ms", self.took.as_millis())
+    }
+}
+
+/// What apps see.
+struct AgentTunnel {
+    handle: Handle,
+    peer: PeerId,
+}
+
+impl AgentTunnel {
+    async fn connect(&self, port: u16) -> io::Result<coderctl_tailnet::shell::TcpStream> {
+        match tokio::time::timeout(PORT_TIMEOUT, self.handle.connect(self.peer, port)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {} s", PORT_TIMEOUT.as_secs()),
+            )),
+        }
+    }
+}
+
+impl Tunnel for AgentTunnel {
+    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move { Ok(Box::new(self.connect(port).await?) as Box<dyn Stream>) })
+    }
+
+    fn splice(&self, mut local: TcpStream, port: u16) -> BoxFuture<'_, io::Result<Spliced>> {
+        Box::pin(async move {
+            let mut remote = match self.connect(port).await {
+                Ok(remote) => remote,
+                Err(error) => {
+                    reset(&local);
+                    return Err(error);
+                }
+            };
+            if let Err(error) = local.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+            let carried = tokio::io::copy_bidirectional_with_sizes(
+                &mut local,
+                &mut remote,
+                SPLICE_BUFFER,
+                SPLICE_BUFFER,
+            );
+            match carried.await {
+                Ok((sent, received)) => Ok(Spliced { sent, received }),
+                Err(error) => {
+                    // Whoever is left must not take a broken transfer for a finished one.
+                    reset(&local);
+                    Err(io::Error::new(io::ErrorKind::ConnectionAborted, error))
+                }
+            }
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
+        Box::pin(self.handle.ping(self.peer))
+    }
+}
+
+/// Has the socket answer with a reset when it is dropped.
+fn reset(local: &TcpStream) {
+    if let Err(error) = local.set_zero_linger() {
+        tracing::debug!(%error, "SO_LINGER");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
