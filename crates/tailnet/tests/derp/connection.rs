@@ -203,10 +203,9 @@ async fn raw(home: bool) -> (Network, DuplexStream, Connection) {
 }
 
 async fn packet(connection: &mut Connection) -> (coderctl_tailnet::keys::NodePublic, Vec<u8>) {
-    match other_than_login(connection).await {
-        Event::Packet { from, payload } => (from, payload.to_vec()),
-        event => panic!("{event:?}"),
-    }
+    let event = other_than_login(connection).await;
+    let Event::Packet { from, payload } = event else { panic!("{event:?}") };
+    (from, payload.to_vec())
 }
 
 /// The next event; the relay of these tests writes one frame at a time.
