@@ -109,7 +109,7 @@ impl NoiseTunnel {
         self.expired = false;
         self.timers.initiated(now);
         // With a session at hand nobody waits for the new one.
-        self.repeat = (!self.ready).then(|| Repeat::new(initiation.clone(), now));
+        self.repeat = (!self.ready).then(|| Repeat::new(initiation.clone()));
         self.outgoing.push_back(initiation);
     }
 
@@ -312,6 +312,9 @@ impl Tunnel for NoiseTunnel {
 
     fn poll_transmit(&mut self, now: Instant) -> Option<BytesMut> {
         if let Some(datagram) = self.outgoing.pop_front() {
+            if let Some(repeat) = &mut self.repeat {
+                repeat.leaves(&datagram, now);
+            }
             return Some(datagram);
         }
         if !self.ready {
@@ -334,7 +337,11 @@ impl Tunnel for NoiseTunnel {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if let Some(copy) = self.repeat.as_mut().and_then(|repeat| repeat.poll(now)) {
+        if let Some(repeat) = &mut self.repeat
+            && let Some(copy) = repeat.poll(now)
+            // One that still waits for its carrier is enough.
+            && !self.outgoing.iter().any(|waiting| repeat.is_copy(waiting))
+        {
             self.stats.initiation_copies += 1;
             self.outgoing.push_back(copy);
         }

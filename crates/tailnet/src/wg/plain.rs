@@ -117,7 +117,7 @@ impl PlainTunnel {
         message.resize(INITIATION_LEN, 0);
         self.stats.handshakes_initiated += 1;
         self.timers.initiated(now);
-        self.repeat = self.current.is_none().then(|| Repeat::new(message.clone(), now));
+        self.repeat = self.current.is_none().then(|| Repeat::new(message.clone()));
         self.outgoing.push_back(message);
     }
 
@@ -281,6 +281,9 @@ impl Tunnel for PlainTunnel {
 
     fn poll_transmit(&mut self, now: Instant) -> Option<BytesMut> {
         if let Some(datagram) = self.outgoing.pop_front() {
+            if let Some(repeat) = &mut self.repeat {
+                repeat.leaves(&datagram, now);
+            }
             return Some(datagram);
         }
         self.current.as_ref()?;
@@ -293,7 +296,11 @@ impl Tunnel for PlainTunnel {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if let Some(copy) = self.repeat.as_mut().and_then(|repeat| repeat.poll(now)) {
+        if let Some(repeat) = &mut self.repeat
+            && let Some(copy) = repeat.poll(now)
+            // One that still waits for its carrier is enough.
+            && !self.outgoing.iter().any(|waiting| repeat.is_copy(waiting))
+        {
             self.stats.initiation_copies += 1;
             self.outgoing.push_back(copy);
         }

@@ -29,24 +29,38 @@ const SCHEDULE: [Duration; 10] = [
 #[derive(Debug)]
 pub(super) struct Repeat {
     initiation: BytesMut,
-    sent: Instant,
+    /// When the original left; no copy is due before.
+    sent: Option<Instant>,
     next: usize,
 }
 
 impl Repeat {
-    /// Copies of `initiation`, which is sent at `now`.
-    pub(super) fn new(initiation: BytesMut, now: Instant) -> Self {
-        Self { initiation, sent: now, next: 0 }
+    /// Copies of `initiation`, which waits to be sent.
+    pub(super) fn new(initiation: BytesMut) -> Self {
+        Self { initiation, sent: None, next: 0 }
+    }
+
+    /// A datagram leaves. If it is the original, the copies' time begins.
+    pub(super) fn leaves(&mut self, datagram: &[u8], now: Instant) {
+        if self.sent.is_none() && *datagram == *self.initiation {
+            self.sent = Some(now);
+        }
+    }
+
+    /// Whether a datagram is a copy.
+    pub(super) fn is_copy(&self, datagram: &[u8]) -> bool {
+        *datagram == *self.initiation
     }
 
     /// When the next copy is due, `None` after the last.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        SCHEDULE.get(self.next).map(|after| self.sent + *after)
+        Some(self.sent? + *SCHEDULE.get(self.next)?)
     }
 
     /// The copy that is due. A late caller gets one, not all that were missed.
     pub(super) fn poll(&mut self, now: Instant) -> Option<BytesMut> {
-        let due = SCHEDULE[self.next..].iter().take_while(|after| self.sent + **after <= now);
+        let sent = self.sent?;
+        let due = SCHEDULE[self.next..].iter().take_while(|after| sent + **after <= now);
         let due = due.count();
         self.next += due;
         (due > 0).then(|| self.initiation.clone())
@@ -60,8 +74,11 @@ mod tests {
     #[test]
     fn copies_follow_the_schedule_and_end() {
         let start = Instant::now();
-        let mut repeat = Repeat::new(BytesMut::from(&b"initiation"[..]), start);
-        assert_eq!(repeat.poll(start), None);
+        let mut repeat = Repeat::new(BytesMut::from(&b"initiation"[..]));
+        assert_eq!((repeat.poll(start), repeat.deadline()), (None, None));
+        repeat.leaves(b"something else", start);
+        assert_eq!(repeat.deadline(), None);
+        repeat.leaves(b"initiation", start);
         let mut at = Vec::new();
         while let Some(due) = repeat.deadline() {
             assert_eq!(repeat.poll(due - Duration::from_micros(1)), None);
@@ -75,7 +92,8 @@ mod tests {
     #[test]
     fn a_late_caller_gets_one_copy() {
         let start = Instant::now();
-        let mut repeat = Repeat::new(BytesMut::from(&b"x"[..]), start);
+        let mut repeat = Repeat::new(BytesMut::from(&b"x"[..]));
+        repeat.leaves(b"x", start);
         let late = start + Duration::from_millis(50);
         assert!(repeat.poll(late).is_some());
         assert_eq!(repeat.poll(late), None);

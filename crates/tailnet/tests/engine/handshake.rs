@@ -190,3 +190,19 @@ fn a_silent_peer_is_reported_and_found_again() {
     world.run(Duration::from_secs(30));
     assert!(world.peers[0].saw(|event| matches!(event, Event::PeerReachable(..))));
 }
+
+#[test]
+fn the_copies_wait_for_a_carrier_that_is_not_there_yet() {
+    let mut world = World::new(11, LinkConfig::delay(MS(1)));
+    world.wire = Some(Vec::new());
+    world.carrier_room = 0;
+    world.tell(0);
+    world.run(MS(500));
+    assert_eq!(world.wire.as_ref().map(Vec::len), Some(0));
+    world.carrier_room = usize::MAX;
+    world.flush();
+    world.run(MS(12));
+    let wire = world.wire.take().expect("recorded");
+    let times: Vec<_> = wire.iter().map(|(at, ..)| (*at - world.start).as_millis()).collect();
+    assert_eq!(times, [500, 502, 505, 510]);
+}
