@@ -32,9 +32,7 @@ pub(crate) async fn reach(target: &Target, proxy: Option<&Proxy>) -> Result<TcpS
     let host = target.name();
     let name = proxy.name();
     let failed = |why: String| Error::Proxy { proxy: name.clone(), host: host.clone(), why };
-    let stream = tcp(&proxy.host, proxy.port, &[])
-        .await
-        .map_err(|error| failed(full(&error)))?;
+    let stream = tcp(&proxy.host, proxy.port, &[]).await.map_err(|error| failed(full(&error)))?;
     match proxy.kind {
         Kind::Http => connect(stream, target, proxy).await.map_err(failed),
         Kind::Socks5 => socks5(stream, target, proxy).await.map_err(failed),
@@ -44,7 +42,8 @@ pub(crate) async fn reach(target: &Target, proxy: Option<&Proxy>) -> Result<TcpS
 
 /// A TCP connection to a proxy that takes whole URLs (plain HTTP), or directly.
 pub(crate) async fn tcp(host: &str, port: u16, fixed: &[IpAddr]) -> Result<TcpStream, Error> {
-    let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let name =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let addresses: Vec<SocketAddr> = if !fixed.is_empty() {
         fixed.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
     } else if let Ok(ip) = host.parse::<IpAddr>() {
@@ -97,7 +96,11 @@ fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
-async fn connect(mut stream: TcpStream, target: &Target, proxy: &Proxy) -> Result<TcpStream, String> {
+async fn connect(
+    mut stream: TcpStream,
+    target: &Target,
+    proxy: &Proxy,
+) -> Result<TcpStream, String> {
     let name = target.name();
     let mut head = format!("CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n");
     if let Some(login) = basic(proxy) {
@@ -143,9 +146,10 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().enumerate().fold(0_u32, |group, (at, byte)| {
-            group | u32::from(*byte) << (16 - 8 * at)
-        });
+        let group = chunk
+            .iter()
+            .enumerate()
+            .fold(0_u32, |group, (at, byte)| group | u32::from(*byte) << (16 - 8 * at));
         for place in 0..4 {
             if place <= chunk.len() {
                 let index = (group >> (18 - 6 * place)) & 63;
@@ -159,7 +163,11 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// Asks a SOCKS5 proxy for a connection, by name (RFC 1928, RFC 1929).
-async fn socks5(mut stream: TcpStream, target: &Target, proxy: &Proxy) -> Result<TcpStream, String> {
+async fn socks5(
+    mut stream: TcpStream,
+    target: &Target,
+    proxy: &Proxy,
+) -> Result<TcpStream, String> {
     let broke = |error: io::Error| format!("it broke off: {error}");
     let methods: &[u8] = if proxy.login.is_some() { &[5, 2, 0, 2] } else { &[5, 1, 0] };
     stream.write_all(methods).await.map_err(broke)?;
@@ -252,7 +260,8 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        let rows = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        let rows =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
         for (plain, coded) in rows {
             assert_eq!(base64(plain.as_bytes()), coded);
         }

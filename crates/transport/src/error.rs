@@ -204,7 +204,8 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Closed { .. } => true,
             Self::Status { parts, .. } => {
-                parts.status.is_server_error() || parts.status == http::StatusCode::TOO_MANY_REQUESTS
+                parts.status.is_server_error()
+                    || parts.status == http::StatusCode::TOO_MANY_REQUESTS
             }
             Self::Options(_)
             | Self::Url { .. }

@@ -172,9 +172,8 @@ impl Transport {
                 return Err(Error::Status { host: host.clone(), parts: Box::new(parts), body });
             }
             let mut response = response;
-            let upgraded = hyper::upgrade::on(&mut response)
-                .await
-                .map_err(|error| explain(&error, &host))?;
+            let upgraded =
+                hyper::upgrade::on(&mut response).await.map_err(|error| explain(&error, &host))?;
             let (parts, _) = response.into_parts();
             Ok((parts, Box::new(TokioIo::new(upgraded)) as BoxStream))
         })
@@ -298,7 +297,9 @@ impl Transport {
             let options = self.inner.options.clone();
             tokio::task::spawn_blocking(move || tls::config(&options, insecure))
                 .await
-                .unwrap_or_else(|error| Err(Error::Options(format!("reading certificates: {error}"))))
+                .unwrap_or_else(|error| {
+                    Err(Error::Options(format!("reading certificates: {error}")))
+                })
         });
         config.await.cloned()
     }

@@ -45,7 +45,11 @@ enum Exception {
     Everything,
     Net(IpAddr, u8, Option<u16>),
     /// With a leading dot only subdomains match, else the name itself as well.
-    Name { suffix: String, itself: bool, port: Option<u16> },
+    Name {
+        suffix: String,
+        itself: bool,
+        port: Option<u16>,
+    },
 }
 
 impl Proxies {
@@ -116,9 +120,8 @@ impl Proxy {
             _ => return None,
         };
         let decode = |text: &str| percent_decode(text);
-        let login = (!url.username().is_empty()).then(|| {
-            (decode(url.username()), decode(url.password().unwrap_or_default()))
-        });
+        let login = (!url.username().is_empty())
+            .then(|| (decode(url.username()), decode(url.password().unwrap_or_default())));
         let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
         Some(Self { kind, host, port: url.port().unwrap_or(port), login })
     }

@@ -65,8 +65,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong =
-        |why: String| Error::Options(format!("certificates in {}: {why}", path.display()));
+    let wrong = |why: String| Error::Options(format!("certificates in {}: {why}", path.display()));
     let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let all = all.map_err(|error| wrong(error.to_string()))?;

@@ -191,9 +191,7 @@ impl AsyncRead for WebSocketStream {
             match ready!(Pin::new(socket).poll_next(cx)) {
                 Some(Ok(tungstenite::Message::Binary(bytes))) => this.read = bytes,
                 Some(Ok(tungstenite::Message::Close(frame))) => match &frame {
-                    Some(frame)
-                        if matches!(frame.code, CloseCode::Normal | CloseCode::Away) =>
-                    {
+                    Some(frame) if matches!(frame.code, CloseCode::Normal | CloseCode::Away) => {
                         this.ended = true;
                     }
                     Some(_) | None => {
