@@ -13,7 +13,8 @@
 //!   of SIGPIPE; OpenSSH ends with the status of the remote process, which dies of just that.
 //!   A closed standard error is discarded to.
 //! * The end of input is delivered; a remote terminal gets its end-of-file key, since it knows no
-//!   other end.
+//!   other end, and gets it again until the session ends, since an end is for good. (The Go client
+//!   leaves a shell waiting for ever there.)
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use coderctl_ssh::{Control, Ending, Error, Exit, Options, Output, Request, Sessi
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -45,6 +46,12 @@ const GRACE: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(1);
 /// How long the last bytes to the agent may take.
 const GOODBYE: Duration = Duration::from_millis(250);
+/// After which time a remote terminal is told again that input has ended: a shell that was still
+/// setting up its terminal has missed the key (seen with bash behind a Go agent), and every
+/// program that reads after the first has to be told too.
+const END_KEY: Duration = Duration::from_millis(250);
+/// What that time grows to, so that a long command does not find its input full of keys.
+const END_KEY_SLOW: Duration = Duration::from_secs(10);
 /// Bytes read from standard input at once.
 const READ: usize = 64 * 1024;
 /// What a program ends with that wrote to a closed pipe: 128 + SIGPIPE.
@@ -355,9 +362,12 @@ async fn feed(mut local: Local, mut stdin: Stdin, tty: bool) {
     if tty {
         // End-of-file works at the beginning of a line; elsewhere, the first ends the line.
         let keys: &[u8] = if last == b'\n' { b"\x04" } else { b"\x04\x04" };
-        if stdin.write_all(keys).await.is_err() {
-            return;
+        let mut pause = END_KEY;
+        while stdin.write_all(keys).await.is_ok() {
+            sleep(pause).await;
+            pause = (2 * pause).min(END_KEY_SLOW);
         }
+        return;
     }
     if let Err(error) = stdin.shutdown().await {
         tracing::debug!(%error, "end of input");

@@ -283,7 +283,7 @@ impl Connection {
             message::REQUEST_SUCCESS | message::REQUEST_FAILURE => Ok(()),
             // RFC 4253 section 11.4.
             _ if self.stage == Stage::Open
-                && (number > message::CHANNEL_FAILURE || number < 50) =>
+                && !(message::USERAUTH_REQUEST..=message::CHANNEL_FAILURE).contains(&number) =>
             {
                 let last = self.transport.last().to_be_bytes();
                 self.transport.send(&[&[message::UNIMPLEMENTED], &last])

@@ -2,6 +2,8 @@
 //! output: `CODERCTL_TEST_SSH_STDIO='coder ssh --stdio dev' cargo test -p coderctl-ssh --test live`.
 //! Skipped, loudly, without that variable.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "in helpers of tests too")]
+
 use std::process::Stdio;
 
 use coderctl_ssh::{Exit, Modes, Options, Pty, Request, Session, Steps, connection::Connection};
@@ -117,4 +119,28 @@ async fn much_goes_both_ways_across_new_keys() {
     tokio::join!(send, receive);
     assert_eq!(ending.exit().await, Exit::Status(0));
     eprintln!("64 MiB there and back in {:?}", began.elapsed());
+}
+
+/// What a shell with piped input relies on: a remote terminal knows no other end of input.
+#[tokio::test]
+async fn a_shell_ends_with_the_end_of_file_key() {
+    let pty = Pty { term: "dumb".into(), cols: 80, rows: 24, modes: Modes::default().with(5, 4) };
+    let options = Options { pty: Some(pty), ..Options::new(Request::Shell) };
+    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
+    session.stdin.write_all(b"echo $((6*7))\n").await.unwrap();
+    let mut out = String::new();
+    while !out.contains("\n42\r\n") && !out.contains("\r42\r\n") {
+        out += &String::from_utf8_lossy(&session.stdout.chunk().await.unwrap().unwrap());
+    }
+    // One that comes while the shell still sets up its terminal is lost: hence several.
+    let keys = async {
+        loop {
+            session.stdin.write_all(b"\x04").await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        }
+    };
+    tokio::select! {
+        exit = session.ending.exit() => assert_eq!(exit, Exit::Status(0)),
+        () = keys => {}
+    }
 }

@@ -1,5 +1,7 @@
 //! Whole sessions against the server in `server/`.
 
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
+
 mod server;
 
 use std::time::Duration;

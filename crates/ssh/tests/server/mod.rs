@@ -4,9 +4,10 @@
 //! Commands it knows: `cat`, `exit N`, `split` (a line to each output), `flood N` (that many
 //! bytes), `env`, `tty`, `signal` (waits for one and dies of it), `vanish` (closes without a
 //! status), `drop` (cuts the connection), `hold` (runs until told otherwise), `half` (says
-//! `done` after the end of input). A shell is `cat`.
+//! `done` after the end of input). A shell is `cat`, which a terminal's end-of-file key ends.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 use std::{collections::VecDeque, io};
 
@@ -280,6 +281,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             "cat" => {
                 while let Some(data) = self.input_data(channel).await? {
                     self.data(channel, None, &data).await?;
+                    if self.seen.term.is_some() && data.ends_with(b"\x04") {
+                        break;
+                    }
                 }
                 self.finish(channel, 0).await
             }
