@@ -1,13 +1,20 @@
 //! Something that takes a while, told while it lasts.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::Ui;
 
 /// How often a spinner turns: smooth to the eye, nothing to the processor.
 const TURN: Duration = Duration::from_millis(100);
+
+/// How long something brief stays untold: what is over by then is not worth a flicker.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Something that has begun; [`finish`](Stage::finish) or [`fail`](Stage::fail) ends it. A stage
 /// that is dropped was broken off and is not told any more.
@@ -16,24 +23,21 @@ pub struct Stage {
     ui: Ui,
     text: String,
     begun: Instant,
-    bar: Option<ProgressBar>,
+    spinner: Spinner,
     told: bool,
 }
 
 impl Stage {
     pub(super) fn begin(ui: &Ui, text: String, told: bool) -> Self {
-        let bar = ui.inner.live.then(|| {
-            let bar = ui.inner.bars.add(ProgressBar::new_spinner());
-            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.set_message(text.clone());
-            bar.enable_steady_tick(TURN);
-            bar
-        });
-        if told && bar.is_none() {
+        let spinner = match Handle::try_current() {
+            _ if !ui.inner.live => Spinner::None,
+            Ok(runtime) if !told => Spinner::later(ui.clone(), text.clone(), &runtime),
+            Ok(_) | Err(_) => Spinner::Now(spin(ui, &text)),
+        };
+        if told && !ui.inner.live {
             ui.line(format_args!("==> {text}"));
         }
-        Self { ui: ui.clone(), text, begun: Instant::now(), bar, told }
+        Self { ui: ui.clone(), text, begun: Instant::now(), spinner, told }
     }
 
     /// It is done.
@@ -47,7 +51,7 @@ impl Stage {
     }
 
     fn end(mut self, mark: &str) {
-        self.clear();
+        self.spinner.clear();
         let took = self.begun.elapsed();
         if self.told {
             self.ui.line(format_args!("=== {mark} {} [{}]", self.text, duration(took)));
@@ -55,19 +59,56 @@ impl Stage {
             self.ui.verbose(&self.text, took);
         }
     }
-
-    fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            self.ui.inner.bars.remove(&bar);
-        }
-    }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        self.clear();
+        self.spinner.clear();
     }
+}
+
+/// The live line of a stage.
+#[derive(Debug)]
+enum Spinner {
+    None,
+    Now(ProgressBar),
+    /// A task that waits, and what it shows once it has waited.
+    Later(JoinHandle<()>, Arc<Mutex<Option<ProgressBar>>>),
+}
+
+impl Spinner {
+    fn later(ui: Ui, text: String, runtime: &Handle) -> Self {
+        let shown = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&shown);
+        let waiting = runtime.spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(spin(&ui, &text));
+        });
+        Self::Later(waiting, shown)
+    }
+
+    fn clear(&mut self) {
+        let bar = match std::mem::replace(self, Self::None) {
+            Self::None => None,
+            Self::Now(bar) => Some(bar),
+            Self::Later(waiting, shown) => {
+                waiting.abort();
+                shown.lock().unwrap_or_else(PoisonError::into_inner).take()
+            }
+        };
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn spin(ui: &Ui, text: &str) -> ProgressBar {
+    let bar = ui.inner.bars.add(ProgressBar::new_spinner());
+    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_message(text.to_owned());
+    bar.enable_steady_tick(TURN);
+    bar
 }
 
 /// A duration for people: `940us`, `12ms`, `3.4s`, `2m 05s`.
