@@ -97,14 +97,12 @@ pub(super) fn lost(cause: Option<anyhow::Error>) -> End {
 /// Dials the agent's SSH server.
 pub(super) async fn dial(tunnel: &dyn Tunnel) -> Result<Box<dyn Stream>, CommandError> {
     tunnel.dial(PORT).await.map_err(|error| {
-        let (kind, what) = match error.kind() {
-            io::ErrorKind::ConnectionRefused => {
-                (Kind::Remote, "the agent's SSH server refused the connection")
-            }
-            io::ErrorKind::TimedOut => {
-                (Kind::Timeout, "timed out waiting for the agent's SSH server to answer")
-            }
-            _ => (Kind::Tunnel, "cannot reach the agent's SSH server"),
+        let (kind, what) = if error.kind() == io::ErrorKind::ConnectionRefused {
+            (Kind::Remote, "the agent's SSH server refused the connection")
+        } else if error.kind() == io::ErrorKind::TimedOut {
+            (Kind::Timeout, "timed out waiting for the agent's SSH server to answer")
+        } else {
+            (Kind::Tunnel, "cannot reach the agent's SSH server")
         };
         CommandError::new(kind, anyhow::Error::new(error).context(what))
     })
@@ -249,6 +247,8 @@ enum Leaving {
     Asked,
     /// This signal was passed on.
     Signal(Signal),
+    /// The tunnel is gone.
+    Lost,
 }
 
 impl Carrier {
@@ -264,7 +264,11 @@ impl Carrier {
 
         let end = loop {
             if let (Some(exit), true) = (&exit, drained) {
-                break end_of(exit);
+                break match (exit, leaving) {
+                    // It was we who closed it.
+                    (Exit::Lost(_), Some((Leaving::Asked, _))) => End::Done(0),
+                    _ => end_of(exit),
+                };
             }
             let until = leaving.map(|(_, until)| until);
             tokio::select! {
@@ -295,7 +299,7 @@ impl Carrier {
                     // What has arrived is still written; nothing more will.
                     ending = None;
                     exit = Some(Exit::Lost(Error::NoStatus));
-                    leaving = leaving.or(Some((Leaving::Asked, Instant::now() + CLOSE)));
+                    leaving = leaving.or(Some((Leaving::Lost, Instant::now() + CLOSE)));
                 }
                 () = at(until) => {
                     control.close();
