@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -25,14 +26,22 @@ const STAGGER: Duration = Duration::from_millis(250);
 const MAX_PROXY_HEAD: usize = 16 * 1024;
 
 /// A TCP connection to `target`, through `proxy` if there is one.
-pub(crate) async fn reach(target: &Target, proxy: Option<&Proxy>) -> Result<TcpStream, Error> {
+pub(crate) async fn reach(
+    target: &Target,
+    proxy: Option<&Proxy>,
+    progress: &Progress,
+) -> Result<TcpStream, Error> {
     let Some(proxy) = proxy else {
-        return tcp(&target.host, target.port, &target.addresses).await;
+        return tcp(&target.host, target.port, &target.addresses, progress).await;
     };
     let host = target.name();
     let name = proxy.name();
     let failed = |why: String| Error::Proxy { proxy: name.clone(), host: host.clone(), why };
-    let stream = tcp(&proxy.host, proxy.port, &[]).await.map_err(|error| failed(full(&error)))?;
+    progress.at(Step::Proxy);
+    // A proxy is an address away: its own steps are not told apart.
+    let unseen = Progress::default();
+    let stream = tcp(&proxy.host, proxy.port, &[], &unseen).await;
+    let stream = stream.map_err(|error| failed(full(&error)))?;
     match proxy.kind {
         Kind::Http => connect(stream, target, proxy).await.map_err(failed),
         Kind::Socks5 => socks5(stream, target, proxy).await.map_err(failed),
@@ -41,7 +50,12 @@ pub(crate) async fn reach(target: &Target, proxy: Option<&Proxy>) -> Result<TcpS
 }
 
 /// A TCP connection to a proxy that takes whole URLs (plain HTTP), or directly.
-pub(crate) async fn tcp(host: &str, port: u16, fixed: &[IpAddr]) -> Result<TcpStream, Error> {
+pub(crate) async fn tcp(
+    host: &str,
+    port: u16,
+    fixed: &[IpAddr],
+    progress: &Progress,
+) -> Result<TcpStream, Error> {
     let name =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let addresses: Vec<SocketAddr> = if !fixed.is_empty() {
@@ -49,11 +63,13 @@ pub(crate) async fn tcp(host: &str, port: u16, fixed: &[IpAddr]) -> Result<TcpSt
     } else if let Ok(ip) = host.parse::<IpAddr>() {
         vec![SocketAddr::new(ip, port)]
     } else {
+        progress.at(Step::Resolve);
         match tokio::net::lookup_host((host, port)).await {
             Ok(found) => interleave(found.collect()),
             Err(source) => return Err(Error::Resolve { host: name, source }),
         }
     };
+    progress.at(Step::Connect);
     let mut waiting = addresses.into_iter();
     let mut tries = FuturesUnordered::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -108,15 +124,18 @@ async fn connect(
     }
     head += "\r\n";
     stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
-    // Byte by byte at the end would be slow, past it would lose the tunnel's first bytes: what
-    // follows the head belongs to the target, which never speaks first in TLS or HTTP.
     let mut answer = BytesMut::new();
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(&answer) {
-            Ok(httparse::Status::Complete(_)) => {
+            Ok(httparse::Status::Complete(length)) => {
                 return match response.code {
+                    // Bytes behind the head are the target's. Neither TLS nor HTTP speaks first,
+                    // so whoever does is no server for us.
+                    Some(200..=299) if answer.len() > length => {
+                        Err("what is behind it speaks before it is asked".to_owned())
+                    }
                     Some(200..=299) => Ok(stream),
                     Some(407) => Err("it wants a user name and password (407)".to_owned()),
                     Some(code) => Err(format!("it answered with HTTP status {code}")),
@@ -225,16 +244,37 @@ async fn socks5(
     Ok(stream)
 }
 
-/// `future`, or the error that `step` took too long.
+/// How far an attempt is, so that a limit that passes can say where.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU8);
+
+impl Progress {
+    const STEPS: [Step; 6] =
+        [Step::Connect, Step::Resolve, Step::Proxy, Step::Tls, Step::Answer, Step::Body];
+
+    pub(crate) fn at(&self, step: Step) {
+        let place = Self::STEPS.iter().position(|one| *one == step).unwrap_or_default();
+        self.0.store(u8::try_from(place).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    fn step(&self) -> Step {
+        let place = usize::from(self.0.load(Ordering::Relaxed));
+        Self::STEPS.get(place).copied().unwrap_or(Step::Connect)
+    }
+}
+
+/// `future`, or the error that its present step took too long.
 pub(crate) async fn within<T>(
     limit: Duration,
     host: &str,
-    step: Step,
+    progress: &Progress,
     future: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(limit, future).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::Timeout { host: host.to_owned(), step, after: limit }),
+        Err(_) => {
+            Err(Error::Timeout { host: host.to_owned(), step: progress.step(), after: limit })
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 
 use crate::{
     BoxStream, Error, Options, Step, Target,
-    connect::{self, within},
+    begin::{Beginning, Watched},
+    connect::{self, Progress, within},
     proxy::{Kind, Proxy},
     tls,
 };
@@ -65,6 +66,7 @@ struct Inner {
 /// One HTTP connection and the task that drives it.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    began: Beginning,
     _driver: Driver,
 }
 
@@ -103,9 +105,11 @@ impl Transport {
         limits: Limits,
     ) -> Result<Response<Bytes>, Error> {
         let host = Target::of(request.uri())?.name();
-        within(limits.deadline, &host, Step::Answer, async {
-            let (response, connection) = self.follow(request).await?;
+        let progress = Progress::default();
+        within(limits.deadline, &host, &progress, async {
+            let (response, connection) = self.follow(request, &progress).await?;
             let (parts, body) = response.into_parts();
+            progress.at(Step::Body);
             let body = read(body, limits.max_body, &host).await?;
             if let Some((target, connection)) = connection {
                 self.keep(target, connection);
@@ -125,8 +129,9 @@ impl Transport {
         limit: Duration,
     ) -> Result<Response<Body>, Error> {
         let host = Target::of(request.uri())?.name();
+        let progress = Progress::default();
         let (response, connection) =
-            within(limit, &host, Step::Answer, self.follow(request)).await?;
+            within(limit, &host, &progress, self.follow(request, &progress)).await?;
         Ok(response.map(|incoming| Body { incoming, host, _connection: connection }))
     }
 
@@ -162,13 +167,15 @@ impl Transport {
         })?;
         headers.insert(header::UPGRADE, value);
         let limit = Limits::default().deadline;
-        within(limit, &host, Step::Answer, async {
-            let mut connection = self.connect(target, true).await?;
+        let progress = Progress::default();
+        within(limit, &host, &progress, async {
+            let mut connection = self.connect(target, true, &progress).await?;
             let request = self.equip(request.map(|()| Full::default()), target, None);
-            let response = send(&mut connection.sender, request, &host).await?;
+            let response = connection.send(request, &host).await?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let (parts, body) = response.into_parts();
-                let body = read(body, MAX_REFUSAL, &host).await.unwrap_or_default();
+                progress.at(Step::Body);
+                let body = beginning(body, MAX_REFUSAL).await;
                 return Err(Error::Status { host: host.clone(), parts: Box::new(parts), body });
             }
             let mut response = response;
@@ -184,11 +191,12 @@ impl Transport {
     async fn follow(
         &self,
         request: Request<Bytes>,
+        progress: &Progress,
     ) -> Result<(Response<Incoming>, Option<(Target, Connection)>), Error> {
         let mut request = request;
         for _ in 0..=MAX_REDIRECTS {
             let target = Target::of(request.uri())?;
-            let (response, connection) = self.exchange(copy(&request), &target).await?;
+            let (response, connection) = self.exchange(copy(&request), &target, progress).await?;
             let Some(location) = redirect(&response) else {
                 return Ok((response, Some((target, connection))));
             };
@@ -212,22 +220,29 @@ impl Transport {
         &self,
         request: Request<Bytes>,
         target: &Target,
+        progress: &Progress,
     ) -> Result<(Response<Incoming>, Connection), Error> {
         let host = target.name();
         let proxy = self.inner.options.proxies.for_target(target);
         let whole = proxy.filter(|proxy| !target.tls && proxy.kind != Kind::Socks5);
         let mut request = self.equip(request.map(Full::new), target, whole);
+        progress.at(Step::Answer);
         while let Some(mut connection) = self.kept(target) {
+            // One that has just been used is ready once its driver has run; one that the server
+            // has closed never is.
+            if connection.sender.ready().await.is_err() {
+                continue;
+            }
             match connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(explain(error.error(), &host)),
+                    None => return Err(connection.began.explain(error.error(), &host)),
                 },
             }
         }
-        let mut connection = self.connect(target, false).await?;
-        let response = send(&mut connection.sender, request, &host).await?;
+        let mut connection = self.connect(target, false, progress).await?;
+        let response = connection.send(request, &host).await?;
         Ok((response, connection))
     }
 
@@ -263,31 +278,53 @@ impl Transport {
 
     /// A new connection. One that is to be upgraded goes through a proxy by CONNECT, since an
     /// upgrade ends at the next hop.
-    async fn connect(&self, target: &Target, upgrades: bool) -> Result<Connection, Error> {
+    async fn connect(
+        &self,
+        target: &Target,
+        upgrades: bool,
+        progress: &Progress,
+    ) -> Result<Connection, Error> {
         let host = target.name();
         let limit = self.inner.options.connect_timeout;
-        let io = within(limit, &host, Step::Connect, self.dial(target, upgrades)).await?;
+        let dial = self.dial(target, upgrades, progress);
+        let io = within(limit, &host, progress, dial).await?;
+        progress.at(Step::Answer);
+        let began = Beginning::default();
+        let io = Watched { io, seen: 0, began: began.clone() };
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
         let (sender, connection) = handshake.map_err(|error| explain(&error, &host))?;
         let driver = tokio::spawn(async move {
             // Errors reach whoever waits for an answer.
             let _ = connection.with_upgrades().await;
         });
-        Ok(Connection { sender, _driver: Driver(driver) })
+        Ok(Connection { sender, began, _driver: Driver(driver) })
     }
 
-    async fn dial(&self, target: &Target, upgrades: bool) -> Result<BoxStream, Error> {
+    async fn dial(
+        &self,
+        target: &Target,
+        upgrades: bool,
+        progress: &Progress,
+    ) -> Result<BoxStream, Error> {
         let proxy = self.inner.options.proxies.for_target(target);
         if let Some(proxy) = proxy {
             if !target.tls && !upgrades && proxy.kind == Kind::Http {
-                return connect::tcp(&proxy.host, proxy.port, &[]).await.map(connect::plain);
+                progress.at(Step::Proxy);
+                let unseen = Progress::default();
+                let stream = connect::tcp(&proxy.host, proxy.port, &[], &unseen).await;
+                return stream.map(connect::plain).map_err(|error| Error::Proxy {
+                    proxy: proxy.name(),
+                    host: target.name(),
+                    why: connect::full(&error),
+                });
             }
         }
         if !target.tls {
-            return connect::reach(target, proxy).await.map(connect::plain);
+            return connect::reach(target, proxy, progress).await.map(connect::plain);
         }
         let (config, stream) =
-            tokio::try_join!(self.tls(target.insecure), connect::reach(target, proxy))?;
+            tokio::try_join!(self.tls(target.insecure), connect::reach(target, proxy, progress))?;
+        progress.at(Step::Tls);
         tls::wrap(config, target, stream).await
     }
 
@@ -308,7 +345,7 @@ impl Transport {
         let mut idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(target)?;
         while let Some(connection) = kept.pop() {
-            if connection.sender.is_ready() {
+            if !connection.sender.is_closed() {
                 return Some(connection);
             }
         }
@@ -374,12 +411,28 @@ impl fmt::Debug for Body {
     }
 }
 
-async fn send(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-    host: &str,
-) -> Result<Response<Incoming>, Error> {
-    sender.send_request(request).await.map_err(|error| explain(&error, host))
+impl Connection {
+    async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        host: &str,
+    ) -> Result<Response<Incoming>, Error> {
+        let answer = self.sender.send_request(request).await;
+        answer.map_err(|error| self.began.explain(&error, host))
+    }
+}
+
+/// As much of a body as there is within `limit`, for a message.
+async fn beginning(mut body: Incoming, limit: usize) -> Bytes {
+    let mut whole = Vec::new();
+    while whole.len() < limit {
+        // One that breaks is as good as one that ends.
+        let Some(Ok(frame)) = body.frame().await else { break };
+        if let Ok(data) = frame.into_data() {
+            whole.extend_from_slice(&data[..data.len().min(limit - whole.len())]);
+        }
+    }
+    whole.into()
 }
 
 async fn read(body: Incoming, limit: usize, host: &str) -> Result<Bytes, Error> {
@@ -395,7 +448,7 @@ async fn read(body: Incoming, limit: usize, host: &str) -> Result<Bytes, Error> 
     }
 }
 
-fn explain(error: &hyper::Error, host: &str) -> Error {
+pub(crate) fn explain(error: &hyper::Error, host: &str) -> Error {
     let host = host.to_owned();
     if error.is_parse() {
         let why = "what it answered is no HTTP response".to_owned();

@@ -13,6 +13,7 @@
 //!
 //! Every wait has a limit and every error names the host, the step and the cause.
 
+mod begin;
 mod connect;
 mod error;
 mod http1;

@@ -218,6 +218,8 @@ fn percent_decode(text: &str) -> String {
     while at < bytes.len() {
         let escape = bytes.get(at + 1..at + 3).and_then(|hex| {
             let hex = std::str::from_utf8(hex).ok()?;
+            // from_str_radix would take a sign.
+            hex.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
             u8::from_str_radix(hex, 16).ok()
         });
         match (bytes[at], escape) {

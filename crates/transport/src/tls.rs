@@ -109,7 +109,9 @@ fn explain(target: &Target, error: io::Error) -> Error {
     };
     if let rustls::Error::InvalidCertificate(problem) = inner {
         let text = problem.to_string();
-        let why = if let CertificateError::UnknownIssuer = problem {
+        // A signature is bad too when somebody we do not know bears the name of one we know.
+        let why = if let CertificateError::UnknownIssuer | CertificateError::BadSignature = problem
+        {
             "it is signed by nobody we know (a private CA is named with --client-tls-ca-file)"
                 .to_owned()
         } else if text.contains("expired") {

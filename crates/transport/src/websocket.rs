@@ -150,7 +150,13 @@ impl WebSocket {
     /// As a byte stream; see [`WebSocketStream`].
     #[must_use]
     pub fn into_stream(self) -> WebSocketStream {
-        WebSocketStream { socket: self, read: Bytes::new(), write: BytesMut::new(), ended: false }
+        WebSocketStream {
+            socket: self,
+            read: Bytes::new(),
+            write: BytesMut::new(),
+            ended: false,
+            closing: false,
+        }
     }
 }
 
@@ -167,6 +173,7 @@ pub struct WebSocketStream {
     read: Bytes,
     write: BytesMut,
     ended: bool,
+    closing: bool,
 }
 
 impl WebSocketStream {
@@ -243,8 +250,22 @@ impl AsyncWrite for WebSocketStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        let WebSocket { socket, host } = &mut self.socket;
-        Pin::new(socket).poll_close(cx).map_err(|error| io_error(error, host))
+        let this = &mut *self;
+        let WebSocket { socket, host } = &mut this.socket;
+        if !this.closing {
+            ready!(Pin::new(&mut *socket).poll_ready(cx)).map_err(|error| io_error(error, host))?;
+            this.closing = true;
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            match Pin::new(&mut *socket).start_send(tungstenite::Message::Close(Some(frame))) {
+                // The other side was first.
+                Ok(()) | Err(tungstenite::Error::ConnectionClosed) => {}
+                Err(error) => return Poll::Ready(Err(io_error(error, host))),
+            }
+        }
+        match ready!(Pin::new(socket).poll_flush(cx)) {
+            Ok(()) | Err(tungstenite::Error::ConnectionClosed) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(io_error(error, host))),
+        }
     }
 }
 
