@@ -9,7 +9,7 @@
 //! data  ───► stdout, unchanged, never anything else
 //! ```
 //!
-//! Whatever is said is escaped here ([`escape`]): text of a server, a build log or a user can
+//! Whatever is said is escaped here ([`escape()`]): text of a server, a build log or a user can
 //! neither move the cursor nor pretend to be another line. While a shell owns the terminal
 //! ([`Ui::suspend`]), spinners are hidden and lines end the way a raw terminal needs.
 

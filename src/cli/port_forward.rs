@@ -10,17 +10,18 @@ use crate::{
     tunnel::{self, Request, Wait},
 };
 
+const EXAMPLES: &str = "Examples:
+  coderctl port-forward dev --tcp 8080:80,9000-9002
+  coderctl port-forward dev --tcp 0.0.0.0:8080:80
+  coderctl port-forward dev --tcp 0:5432";
+
 /// Forward local ports to ports of a workspace
 ///
-/// Listeners open at once, before a stopped workspace is started, and stay open when the
-/// workspace restarts. SPEC is [BIND:]LOCAL[:REMOTE]; ports may be ranges, several specs are
-/// separated by commas, and local port 0 takes a free one. Without BIND both loopback addresses
-/// are bound.
-///
-///     coderctl port-forward dev --tcp 8080:80,9000-9002
-///     coderctl port-forward dev --tcp 0.0.0.0:8080:80
+/// Listeners open at once, before a stopped workspace is started, and stay open when the workspace
+/// restarts. SPEC is `[BIND:]LOCAL[:REMOTE]`; ports may be ranges, several specs are separated by
+/// commas, and local port 0 takes a free one. Without BIND both loopback addresses are bound.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Workspace: name, owner/name, name.agent or id
     workspace: String,

@@ -15,17 +15,19 @@ use crate::{
     ui::{Ui, quoted},
 };
 
+const EXAMPLES: &str = "Examples:
+  coderctl ssh dev
+  coderctl ssh dev -- make test
+  tar c . | coderctl ssh dev -- tar x -C work
+  ssh -o ProxyCommand='coderctl ssh --stdio %h' dev";
+
 /// Open a shell in a workspace, or run a command there
 ///
 /// Flags may follow the workspace; the first word that is none begins the remote command, and so
 /// does `--`. A command's standard streams stay apart and its exit status is passed on. A stopped
 /// workspace is started.
-///
-///     coderctl ssh dev
-///     coderctl ssh dev -- make test
-///     ssh -o ProxyCommand='coderctl ssh --stdio %h' dev
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Workspace: name, owner/name, name.agent or id
     workspace: String,

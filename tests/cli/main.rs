@@ -3,6 +3,7 @@
 //! What is seen is one text of command line, status, stdout and stderr, held to a file under
 //! `golden/`. `CODERCTL_BLESS=1` rewrites the files.
 
+#![allow(unreachable_pub, reason = "one program: nothing in it is reached from outside")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 mod bad_input;
