@@ -1,11 +1,19 @@
 //! REST calls.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use coderctl_transport::{Body, Limits, Transport};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -21,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Longest pause, also of a server that asks for more (`Retry-After`).
 const MAX_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long the text of an error may take to follow its status.
+const ERROR_BODY: Duration = Duration::from_secs(2);
 
 /// Longest name of a user, workspace or agent that is asked for; legal ones have 32 characters.
 const MAX_NAME: usize = 256;
@@ -69,6 +80,8 @@ pub struct Client {
     url: Url,
     token: Option<Token>,
     limits: Limits,
+    /// The server was found to lack the connection watch; it is not asked again.
+    watch_missing: Arc<AtomicBool>,
 }
 
 /// What a start build is asked for.
@@ -95,7 +108,8 @@ impl Client {
     /// A client of the deployment at `url`.
     #[must_use]
     pub fn new(transport: Transport, url: Url, token: Option<Token>) -> Self {
-        Self { transport, url, token, limits: Limits::default() }
+        let watch_missing = Arc::default();
+        Self { transport, url, token, limits: Limits::default(), watch_missing }
     }
 
     /// The same with another limit for each call.
@@ -132,7 +146,13 @@ impl Client {
     pub async fn has_first_user(&self) -> Result<bool, Error> {
         match self.get::<serde_json::Value>("/users/first", &[]).await {
             Ok(_) => Ok(true),
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(false),
+            // Others know no such path either: a fresh deployment can say what it is.
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+                self.build_info().await.map(|_| false).map_err(|_| Error::NotCoder {
+                    host: self.host(),
+                    why: "it knows neither users nor its own version".to_owned(),
+                })
+            }
             Err(error) => Err(error),
         }
     }
@@ -300,11 +320,18 @@ impl Client {
         let request = request.map(|()| Bytes::new());
         let response = self.transport.stream(request, self.limits.deadline).await?;
         let (parts, mut body) = response.into_parts();
-        if parts.status == StatusCode::OK {
-            return Ok(body);
-        }
-        let first = body.chunk().await?.unwrap_or_default();
         let host = self.host();
+        if parts.status == StatusCode::OK {
+            let kind = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+            if kind.is_some_and(|kind| kind.starts_with(b"text/event-stream")) {
+                return Ok(body);
+            }
+            let why = format!("{call} was answered with something that is no event stream");
+            return Err(Error::NotCoder { host, why });
+        }
+        // Only the text is at stake: an answer that stalls is told by its status.
+        let first = tokio::time::timeout(ERROR_BODY, body.chunk()).await;
+        let first = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
         Err(Error::from_answer(&call, &host, parts.status, &parts.headers, &first))
     }
 
@@ -315,12 +342,13 @@ impl Client {
         parameters: &[(&str, &str)],
     ) -> Result<T, Error> {
         let mut attempt = 1;
+        let began = Instant::now();
         loop {
             let (request, call) = self.build_request(Method::GET, path, parameters)?;
             let outcome = self.exchange(request.map(|()| Bytes::new()), &call).await;
             match outcome {
                 Ok(answer) => return self.decode(&call, &answer),
-                Err((error, asked)) if error.is_transient() && attempt < TRIES => {
+                Err((error, asked)) if error.is_transient() && self.may_try(attempt, began) => {
                     tracing::debug!(%error, attempt, "trying again");
                     tokio::time::sleep(pause(attempt, asked)).await;
                     attempt += 1;
@@ -347,6 +375,7 @@ impl Client {
         body: Bytes,
     ) -> Result<(String, Answer), Error> {
         let mut attempt = 1;
+        let began = Instant::now();
         loop {
             let (request, call) = self.build_request(method.clone(), path, &[])?;
             let mut request = request.map(|()| body.clone());
@@ -356,7 +385,7 @@ impl Client {
             }
             match self.exchange(request, &call).await {
                 Ok(answer) => return Ok((call, answer)),
-                Err((error, asked)) if arrived_never(&error) && attempt < TRIES => {
+                Err((error, asked)) if arrived_never(&error) && self.may_try(attempt, began) => {
                     tokio::time::sleep(pause(attempt, asked)).await;
                     attempt += 1;
                 }
@@ -365,13 +394,29 @@ impl Client {
         }
     }
 
+    /// Whether there is another try: their number is limited, and so is the time for all of them,
+    /// so that a server that never answers costs one deadline and not six.
+    fn may_try(&self, attempt: u32, began: Instant) -> bool {
+        attempt < TRIES && began.elapsed() < self.limits.deadline
+    }
+
+    /// What is known of the watch's absence.
+    pub(super) fn watch_is_missing(&self) -> bool {
+        self.watch_missing.load(Ordering::Relaxed)
+    }
+
+    /// The server has no watch.
+    pub(super) fn set_watch_missing(&self) {
+        self.watch_missing.store(true, Ordering::Relaxed);
+    }
+
     /// One try; on failure also how long the server wants us to wait.
     async fn exchange(
         &self,
         request: Request<Bytes>,
         call: &str,
     ) -> Result<Answer, (Error, Option<Duration>)> {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let response = self.transport.request(request, self.limits).await;
         let response = response.map_err(|error| (Error::from(error), None))?;
         tracing::debug!(call, status = response.status().as_u16(), took = ?began.elapsed());
@@ -434,7 +479,11 @@ impl Client {
     /// An upgrade that was refused, with what the server said.
     pub(super) fn refused(&self, call: &str, error: coderctl_transport::Error) -> Error {
         match error {
-            coderctl_transport::Error::Status { parts, body, .. } => {
+            coderctl_transport::Error::Status { host, parts, body } => {
+                if let Some(location) = redirect(&parts) {
+                    let error = coderctl_transport::Error::Redirect { host, location };
+                    return Error::Transport(error);
+                }
                 Error::from_answer(call, &self.host(), parts.status, &parts.headers, &body)
             }
             other @ (coderctl_transport::Error::Options(_)
@@ -453,6 +502,13 @@ impl Client {
             | coderctl_transport::Error::Closed { .. }) => Error::Transport(other),
         }
     }
+}
+
+/// Where a refused upgrade wants us to go: a deployment that is reached by another name than its
+/// own sends everybody there.
+fn redirect(parts: &http::response::Parts) -> Option<String> {
+    let location = parts.headers.get(header::LOCATION).filter(|_| parts.status.is_redirection())?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
 struct Answer {

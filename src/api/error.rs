@@ -225,6 +225,9 @@ fn describe(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> String {
         "a web page"
     } else if body.is_empty() {
         "an empty body"
+    } else if body.starts_with(b"Client sent an HTTP request to an HTTPS server") {
+        // What Go's servers say (golang.org: net/http/server.go).
+        "a demand for TLS: its URL begins with https://"
     } else {
         "something that is no error message"
     };

@@ -2,16 +2,23 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use coderctl_transport::{Message, WebSocketOptions};
+use coderctl_transport::WebSocketOptions;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Client, Error};
+use super::{
+    Client, Error,
+    watch::{Silence, hear},
+};
 
 /// Pause before a broken log is followed again; doubled up to [`MAX_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(500);
 
 const MAX_PAUSE: Duration = Duration::from_secs(8);
+
+/// Times that following may fail without a single new line in between: with the pauses, more than
+/// a minute, which a restart of the server does not take.
+const MAX_FAILURES: u32 = 12;
 
 /// A line of a log. Not to be printed unescaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,11 +123,20 @@ impl Client {
         let call = format!("GET /api/v2{path}");
         let mut last: i64 = 0;
         let mut pause = PAUSE;
+        let mut failures = 0;
         loop {
+            let before = last;
             match self.follow_once(path, &call, &mut last, read, say).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_transient() => {
                     tracing::debug!(%error, "log broke off");
+                    if last > before {
+                        (pause, failures) = (PAUSE, 0);
+                    }
+                    failures += 1;
+                    if failures > MAX_FAILURES {
+                        return Err(error);
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
@@ -146,12 +162,17 @@ impl Client {
         let socket = self.transport().websocket(request, WebSocketOptions::default()).await;
         let mut socket = socket.map_err(|error| self.refused(call, error))?;
         loop {
-            let text = match socket.next().await {
-                Ok(Message::Text(text)) => text,
-                Ok(Message::Binary(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-                Ok(Message::Alive) => continue,
-                Err(coderctl_transport::Error::Closed { code: 1000, .. }) => return Ok(()),
-                Err(error) => return Err(error.into()),
+            let text = match hear(&mut socket).await {
+                Ok(text) => text,
+                Err(Silence::Broke(coderctl_transport::Error::Closed { code: 1000, .. })) => {
+                    return Ok(());
+                }
+                Err(Silence::Broke(error)) => return Err(error.into()),
+                Err(Silence::Dead) => {
+                    let (host, after) = (self.host(), super::watch::DEAD_AFTER);
+                    let step = coderctl_transport::Step::Body;
+                    return Err(coderctl_transport::Error::Timeout { host, step, after }.into());
+                }
             };
             let lines =
                 read(&text).map_err(|source| Error::Decode { call: call.to_owned(), source })?;

@@ -18,7 +18,7 @@ use super::{Client, Error, Workspace, sse};
 const ASK_AFTER: Duration = Duration::from_secs(15);
 
 /// Silence after which it is not: three of its pings missed.
-const DEAD_AFTER: Duration = Duration::from_secs(45);
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(45);
 
 /// Something that the server told.
 #[derive(Debug, Clone)]
@@ -142,6 +142,9 @@ impl Client {
     /// # Errors
     /// When neither source can be opened.
     pub async fn watch(&self, workspace: Uuid, agent: Option<&str>) -> Result<Watch, WatchError> {
+        if self.watch_is_missing() {
+            return self.event_stream(workspace).await;
+        }
         let path = format!("/workspaces/{workspace}/agent-connection-watch");
         let call = format!("GET /api/v2{path}");
         let parameters: Vec<_> = agent.map(|agent| ("agent_name", agent)).into_iter().collect();
@@ -158,6 +161,11 @@ impl Client {
             return Err(error.into());
         }
         tracing::debug!("the server has no connection watch; using the event stream");
+        self.set_watch_missing();
+        self.event_stream(workspace).await
+    }
+
+    async fn event_stream(&self, workspace: Uuid) -> Result<Watch, WatchError> {
         let body = self.stream(&format!("/workspaces/{workspace}/watch")).await?;
         let parser = sse::Parser::default();
         Ok(Watch(Source::Events { body, parser, waiting: Vec::new() }))
@@ -184,26 +192,46 @@ async fn from_socket(
     socket: &mut WebSocket,
     ended: &mut Option<WatchError>,
 ) -> Result<Fact, WatchError> {
+    match hear(socket).await {
+        Ok(text) => read(&text, ended),
+        Err(Silence::Broke(error)) => Err(Error::from(error).into()),
+        Err(Silence::Dead) => Err(WatchError::Silent),
+    }
+}
+
+/// Why no message came.
+#[derive(Debug)]
+pub(super) enum Silence {
+    /// The socket was closed, or broke.
+    Broke(coderctl_transport::Error),
+    /// Nothing was heard for [`DEAD_AFTER`], although we asked.
+    Dead,
+}
+
+/// The next message of a socket on which only the server speaks. Asks whether it is there when it
+/// has been quiet.
+pub(super) async fn hear(socket: &mut WebSocket) -> Result<String, Silence> {
     let mut silent = Duration::ZERO;
     loop {
-        let message = match tokio::time::timeout(ASK_AFTER, socket.next()).await {
-            Ok(message) => message.map_err(Error::from)?,
+        match tokio::time::timeout(ASK_AFTER, socket.next()).await {
+            Ok(Ok(Message::Text(text))) => return Ok(text),
+            Ok(Ok(Message::Binary(bytes))) => {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            Ok(Ok(Message::Alive)) => silent = Duration::ZERO,
+            Ok(Err(error)) => return Err(Silence::Broke(error)),
             Err(_) => {
                 silent += ASK_AFTER;
                 if silent >= DEAD_AFTER {
-                    return Err(WatchError::Silent);
+                    return Err(Silence::Dead);
                 }
-                socket.ping().await.map_err(Error::from)?;
-                continue;
+                // One that cannot even be written to any more is as dead.
+                match tokio::time::timeout(ASK_AFTER, socket.ping()).await {
+                    Ok(asked) => asked.map_err(Silence::Broke)?,
+                    Err(_) => return Err(Silence::Dead),
+                }
             }
-        };
-        silent = Duration::ZERO;
-        let text = match message {
-            Message::Text(text) => text,
-            Message::Binary(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Message::Alive => continue,
-        };
-        return read(&text, ended);
+        }
     }
 }
 

@@ -49,7 +49,8 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("ca_file", &self.ca_file)
             .field("client_cert", &self.client_cert)
-            .field("headers", &self.headers.keys())
+            // The iterator itself would print the values too.
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("user_agent", &self.user_agent)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
