@@ -13,6 +13,8 @@ mod client;
 mod error;
 mod follow;
 mod sse;
+#[cfg(test)]
+mod tests;
 mod types;
 mod watch;
 
