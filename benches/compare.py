@@ -106,6 +106,24 @@ class Forward:
             raise SystemExit("a forward did not end within 10 s of SIGINT")
 
 
+class Iperf:
+    """An iperf3 server on a free port; a new one for each run, since it serves one at a time."""
+
+    def __enter__(self):
+        self.port = free_port()
+        self.child = subprocess.Popen(
+            ["iperf3", "-s", "-B", "127.0.0.1", "-p", str(self.port)], stdout=subprocess.DEVNULL
+        )
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+
+    def __exit__(self, *_):
+        self.child.kill()
+        self.child.wait()
+
+
 def iperf(port, seconds, *options):
     """Mbit/s at the receiver."""
     answer = subprocess.run(
@@ -170,42 +188,34 @@ def main():
         raise SystemExit("iperf3 is not installed")
 
     if {"forward", "forward4"} & set(rows):
-        port = free_port()
-        server = subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL)
         shapes = []
         if "forward" in rows:
             shapes += [("one stream up", [], "≥ 1.5"), ("one stream down", ["-R"], "≥ 1.5")]
         if "forward4" in rows:
             shapes += [("four streams up", ["-P", "4"], "≥ 1.2")]
-        try:
-            for what, options, wanted in shapes:
-                samples = [[], []]
-                for _ in range(args.rounds):
-                    for slot, binary in enumerate(pair):
-                        forward = Forward(binary, [], args.workspace, port, env)
+        for what, options, wanted in shapes:
+            samples = [[], []]
+            for _ in range(args.rounds):
+                for slot, binary in enumerate(pair):
+                    with Iperf() as server:
+                        forward = Forward(binary, [], args.workspace, server.port, env)
                         samples[slot].append(iperf(forward.local, args.seconds, *options))
                         forward.close()
-                ours, theirs = map(statistics.median, samples)
-                say("forward", what, ours, theirs, "Mbit/s", wanted)
-        finally:
-            server.kill()
+            ours, theirs = map(statistics.median, samples)
+            say("forward", what, ours, theirs, "Mbit/s", wanted)
 
     if "memory" in rows:
-        port = free_port()
-        server = subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL)
-        try:
-            idle, after = [], []
-            for binary in pair:
-                forward = Forward(binary, [], args.workspace, port, env)
+        idle, after = [], []
+        for binary in pair:
+            with Iperf() as server:
+                forward = Forward(binary, [], args.workspace, server.port, env)
                 time.sleep(2)
                 idle.append(forward.resident())
                 iperf(forward.local, args.seconds, "-P", "10")
                 after.append(forward.resident())
                 forward.close()
-            say("memory", "idle forward", *idle, "MiB", "≤ 0.3")
-            say("memory", "forward after ten streams", *after, "MiB", "≤ 0.3")
-        finally:
-            server.kill()
+        say("memory", "idle forward", *idle, "MiB", "≤ 0.3")
+        say("memory", "forward after ten streams", *after, "MiB", "≤ 0.3")
 
     if "idle" in rows:
         forwards = [Forward(binary, [], args.workspace, 9, env) for binary in pair]

@@ -65,7 +65,7 @@ async fn a_stopped_workspace_is_started_once_and_said_so() {
 #[tokio::test(start_paused = true)]
 async fn an_app_that_fails_keeps_its_own_error() {
     let run = Run::new(Policy::Once);
-    let app = Box::new(Fake(|_| {
+    let app = Box::new(Fake(|_| -> BoxFuture<'static, End> {
         Box::pin(async { End::Failed(CommandError::msg(Kind::Local, "no terminal")) })
     }));
     let ended = run.go(running(), app).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_lost_tunnel_is_made_again_for_a_forward() {
     let run = Run::new(Policy::Follow);
     let world = Arc::clone(&run.world);
     world.lose_first_tunnel_after(Duration::from_secs(5));
-    let app = Box::new(Fake(|mut context: apps::Context| {
+    let app = Box::new(Fake(|mut context: apps::Context| -> BoxFuture<'static, End> {
         Box::pin(async move {
             // Attached, detached, attached again: then it is content.
             for _ in 0..2 {
@@ -109,7 +109,7 @@ async fn a_lost_tunnel_is_made_again_for_a_forward() {
 async fn usage_is_reported_while_something_is_open_and_only_then() {
     let run = Run::new(Policy::Once);
     let world = Arc::clone(&run.world);
-    let app = Box::new(Fake(|mut context: apps::Context| {
+    let app = Box::new(Fake(|mut context: apps::Context| -> BoxFuture<'static, End> {
         Box::pin(async move {
             context.tunnel.wait_for(Option::is_some).await.unwrap();
             context.events.send(apps::Event::Up).unwrap();

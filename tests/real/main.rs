@@ -1,0 +1,25 @@
+//! The binary against a real Coder deployment.
+//!
+//! Runs when `CODERCTL_TEST_URL` and `CODERCTL_TEST_TOKEN` are set, and says loudly that it was
+//! skipped otherwise. Workspaces that the deployment needs (own, of the token's user):
+//!
+//! | name | state |
+//! | --- | --- |
+//! | `dev` | running, one agent, on this machine (forwards are checked against local listeners) |
+//! | `stopped-one` | stopped, with a blocking start script; it is started by a test |
+//! | `two` | running, agents `cpu` (connected) and `gpu` |
+//! | `noagent` | running, without an agent |
+//! | `fails`, `timeouts` | running, a blocking start script that failed, that timed out |
+//! | `badbuild` | its latest start build failed |
+//! | `survivor` | its agent process survives a stop and a start |
+//!
+//! What only the host can do is a shell command in a variable, each optional (its tests are then
+//! skipped loudly): `CODERCTL_TEST_RESTART_SERVER`, `CODERCTL_TEST_RESTART_AGENT` (of `dev`),
+//! `CODERCTL_TEST_STOP` and `CODERCTL_TEST_START` (the workspace's name is their `$1`).
+
+mod connect;
+mod faults;
+mod forward;
+mod openssh;
+mod session;
+mod support;
