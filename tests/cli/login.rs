@@ -60,8 +60,9 @@ fn the_token_itself_is_stored_where_that_was_asked_for() {
 #[test]
 fn what_login_refuses() {
     let server = deployment();
-    let fresh = Server::http(|_| {
-        Answer::json(404, r#"{"message":"The initial user has not been created!"}"#)
+    let fresh = Server::http(|line| match line {
+        "GET /api/v2/buildinfo" => Answer::json(200, r#"{"version":"v2.35.0"}"#),
+        _ => Answer::json(404, r#"{"message":"The initial user has not been created!"}"#),
     });
     let refusing = Server::http(|line| match line {
         "GET /api/v2/users/first" => Answer::json(200, "{}"),
