@@ -267,10 +267,11 @@ impl Transport {
             headers.entry(header::USER_AGENT).or_insert(agent);
         }
         add(headers, &options.headers);
-        if let Some(login) = whole.and_then(connect::basic) {
-            if let Ok(login) = HeaderValue::from_str(&login) {
-                headers.insert(header::PROXY_AUTHORIZATION, login);
-            }
+        if let Some(login) = whole.and_then(connect::basic)
+            && let Ok(mut login) = HeaderValue::from_str(&login)
+        {
+            login.set_sensitive(true);
+            headers.insert(header::PROXY_AUTHORIZATION, login);
         }
         *request.uri_mut() = if whole.is_some() { uri } else { origin_form(&uri) };
         request
@@ -307,17 +308,19 @@ impl Transport {
         progress: &Progress,
     ) -> Result<BoxStream, Error> {
         let proxy = self.inner.options.proxies.for_target(target);
-        if let Some(proxy) = proxy {
-            if !target.tls && !upgrades && proxy.kind == Kind::Http {
-                progress.at(Step::Proxy);
-                let unseen = Progress::default();
-                let stream = connect::tcp(&proxy.host, proxy.port, &[], &unseen).await;
-                return stream.map(connect::plain).map_err(|error| Error::Proxy {
-                    proxy: proxy.name(),
-                    host: target.name(),
-                    why: connect::full(&error),
-                });
-            }
+        if let Some(proxy) = proxy
+            && !target.tls
+            && !upgrades
+            && proxy.kind == Kind::Http
+        {
+            progress.at(Step::Proxy);
+            let unseen = Progress::default();
+            let stream = connect::tcp(&proxy.host, proxy.port, &[], &unseen).await;
+            return stream.map(connect::plain).map_err(|error| Error::Proxy {
+                proxy: proxy.name(),
+                host: target.name(),
+                why: connect::full(&error),
+            });
         }
         if !target.tls {
             return connect::reach(target, proxy, progress).await.map(connect::plain);

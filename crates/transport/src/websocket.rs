@@ -285,6 +285,7 @@ fn closed(host: &str, frame: Option<Option<CloseFrame>>) -> Error {
     Error::Closed { host: host.to_owned(), code, reason }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, most of them only text")]
 fn explain(error: tungstenite::Error, host: &str) -> Error {
     let host = host.to_owned();
     match error {
@@ -298,6 +299,7 @@ fn explain(error: tungstenite::Error, host: &str) -> Error {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "all but one are handled alike")]
 fn io_error(error: tungstenite::Error, host: &str) -> io::Error {
     match error {
         tungstenite::Error::Io(error) => error,
