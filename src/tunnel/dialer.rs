@@ -36,6 +36,14 @@ use crate::{
 /// and gives up after a while itself.
 const PORT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the coordinator and the relay may be out of reach: twice what one connection to them
+/// may take.
+const WAY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an agent that the coordinator knows may leave us without an answer. A loaded one was
+/// seen to need more than a second; one that restarts needs some.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Bytes carried at once in each direction of a spliced connection.
 const SPLICE_BUFFER: usize = 64 * 1024;
 
@@ -44,6 +52,8 @@ pub(super) struct Dialer {
     client: Client,
     /// One that was begun early, until somebody dials.
     early: Mutex<Option<Begun>>,
+    /// For each step of a dial, instead of the usual limits: for tests and odd networks.
+    limit: Option<Duration>,
     /// Tailnets whose dial was given up; they take their leave at the end.
     given_up: Arc<Mutex<Vec<Tailnet>>>,
 }
@@ -56,7 +66,10 @@ struct Begun {
 
 impl Dialer {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, early: Mutex::new(None), given_up: Arc::default() }
+        let limit = std::env::var("CODERCTL_DIAL_TIMEOUT").ok();
+        let limit = limit.and_then(|seconds| seconds.parse().ok());
+        let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Self { client, early: Mutex::new(None), limit, given_up: Arc::default() }
     }
 
     /// Begins what does not depend on the agent.
@@ -82,16 +95,23 @@ impl Dialer {
         let mut status = begun.tailnet.status();
         let mut pending =
             Pending { tailnet: Some(begun.tailnet), given_up: Arc::clone(&self.given_up) };
+        let mut limits = Limits::begin(self.limit);
         let took = loop {
-            match stand(&status.borrow_and_update(), peer) {
+            let deadline = match stand(&status.borrow_and_update(), peer) {
                 Stand::Up(took) => break took,
                 Stand::Refused(why) => {
                     return Err(Failure::new(FailureKind::Refused, why));
                 }
-                Stand::Waiting => {}
-            }
-            if status.changed().await.is_err() {
-                return Err(Failure::new(FailureKind::Transient, "the tailnet ended"));
+                Stand::Waiting(on) => limits.for_step(on),
+            };
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() {
+                    return Err(Failure::new(FailureKind::Transient, "the tailnet ended"));
+                },
+                () = tokio::time::sleep_until(deadline.at) => {
+                    let why = deadline.why(&status.borrow());
+                    return Err(Failure::new(FailureKind::Transient, why));
+                }
             }
         };
         let Some(tailnet) = pending.tailnet.take() else {
@@ -126,14 +146,72 @@ impl Dialer {
 enum Stand {
     Up(Duration),
     Refused(String),
-    Waiting,
+    Waiting(Step),
+}
+
+/// What a dial waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Coordinator,
+    Relay,
+    Agent,
 }
 
 fn stand(status: &Status, peer: PeerId) -> Stand {
     match (status.reachable.get(&peer), &status.refused) {
         (Some(took), _) => Stand::Up(*took),
         (None, Some(why)) => Stand::Refused(why.clone()),
-        (None, None) => Stand::Waiting,
+        (None, None) if !status.control => Stand::Waiting(Step::Coordinator),
+        (None, None) if !status.relay => Stand::Waiting(Step::Relay),
+        (None, None) => Stand::Waiting(Step::Agent),
+    }
+}
+
+/// How long a dial may wait for each step.
+struct Limits {
+    limit: Option<Duration>,
+    step: Option<(Step, tokio::time::Instant)>,
+}
+
+/// When a step has had its time.
+struct Deadline {
+    step: Step,
+    limit: Duration,
+    at: tokio::time::Instant,
+}
+
+impl Limits {
+    fn begin(limit: Option<Duration>) -> Self {
+        Self { limit, step: None }
+    }
+
+    /// The deadline of `step`, which began now unless it was the step before.
+    fn for_step(&mut self, step: Step) -> Deadline {
+        let since = match self.step {
+            Some((before, since)) if before == step => since,
+            Some(_) | None => tokio::time::Instant::now(),
+        };
+        self.step = Some((step, since));
+        let limit = self.limit.unwrap_or(match step {
+            Step::Coordinator | Step::Relay => WAY_TIMEOUT,
+            Step::Agent => AGENT_TIMEOUT,
+        });
+        Deadline { step, limit, at: since + limit }
+    }
+}
+
+impl Deadline {
+    /// Who did not answer, and what is known of why.
+    fn why(&self, status: &Status) -> String {
+        let after = self.limit.as_secs_f32();
+        let cause = status.problem.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        match self.step {
+            Step::Coordinator => {
+                format!("no connection to the coordinator within {after} s{cause}")
+            }
+            Step::Relay => format!("no connection to the relay within {after} s{cause}"),
+            Step::Agent => format!("the agent did not answer within {after} s"),
+        }
     }
 }
 

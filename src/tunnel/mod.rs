@@ -10,7 +10,7 @@ mod progress;
 mod tests;
 mod world;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use coderctl_tunneler::{Config, Policy};
 use uuid::Uuid;
@@ -26,6 +26,14 @@ use crate::{
     signal::Signals,
     ui::{Ui, quoted},
 };
+
+/// Tries in a row of watch, start and dial before the app was up. Each has its own limits and the
+/// calls beneath are tried again by themselves, so three take about a minute.
+const ATTEMPTS: u32 = 3;
+
+/// How long an agent may take to connect for the first time after its workspace has started. The
+/// Go client waits for ever, which no CI job wants; a slow machine boots in a few minutes.
+const AGENT_DEADLINE: Duration = Duration::from_secs(600);
 
 /// What a command asks the driver for.
 pub struct Request {
@@ -89,6 +97,8 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
         Wait::No => coderctl_tunneler::Wait::No,
         Wait::Auto => coderctl_tunneler::Wait::Auto,
     };
+    config.attempts = ATTEMPTS;
+    config.deadlines.agent = Some(AGENT_DEADLINE);
     let driver = Driver::new(Arc::new(deployment), ui, progress, config, app, report);
     let ended = driver.run(first, &mut signals).await?;
     match ended.app_error {

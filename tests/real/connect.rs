@@ -26,7 +26,7 @@ fn each_dead_end_has_its_own_code() {
     let Some(deployment) = shared() else { return };
     fails(&deployment, &["ssh", "no-such-workspace", "--", "true"], 201, "no-such-workspace");
     fails(&deployment, &["ssh", "two", "--", "true"], 202, "cpu");
-    fails(&deployment, &["ssh", "two.nope", "--", "true"], 202, "nope");
+    fails(&deployment, &["ssh", "two.nope", "--", "true"], 202, "cpu, gpu");
     fails(&deployment, &["ssh", "noagent", "--", "true"], 202, "no agent");
     fails(&deployment, &["ssh", "badbuild", "--", "true"], 203, "failed");
     fails(
