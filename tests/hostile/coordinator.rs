@@ -1,0 +1,164 @@
+//! The server's side of a control connection.
+
+use coderctl_drpc::{
+    Config, Incoming, Server, Session,
+    proto::{
+        rpc::tailnet as rpc,
+        tailnet::{
+            self as proto,
+            coordinate_response::{PeerUpdate, peer_update::Kind},
+        },
+    },
+};
+use coderctl_tailnet::{engine, ids::PeerId, node::Node};
+use tokio::{
+    io::{AsyncWriteExt, DuplexStream},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tokio_tungstenite::WebSocketStream;
+
+use crate::{
+    deployment::{AGENT, State},
+    http,
+};
+
+/// What a coordinator is like.
+#[derive(Clone)]
+pub(crate) enum Coordinator {
+    Well,
+    /// Never tells of the agent.
+    Secretive,
+    /// Says these bytes where yamux belongs.
+    Bytes(Vec<u8>),
+    /// Says these bytes on each stream, where dRPC belongs.
+    Packets(Vec<u8>),
+    /// Says these messages first, then is well.
+    Says(Vec<proto::CoordinateResponse>),
+    /// Says this relay map first, then is well.
+    Maps(proto::DerpMap),
+    /// Ends the connection as soon as it is asked for something.
+    Leaves,
+}
+
+pub(crate) async fn serve(kind: Coordinator, socket: WebSocketStream<TcpStream>, state: &State) {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    tokio::join!(http::carry(socket, theirs), speak(kind, ours, state));
+}
+
+async fn speak(kind: Coordinator, mut io: DuplexStream, state: &State) {
+    match kind {
+        Coordinator::Bytes(bytes) => {
+            // A client that is disgusted leaves.
+            let _ = io.write_all(&bytes).await;
+            let _ = tokio::io::copy(&mut io, &mut tokio::io::sink()).await;
+        }
+        Coordinator::Packets(bytes) => {
+            let session = Session::server(io, Config::default());
+            let mut streams = Vec::new();
+            while let Some(mut stream) = session.accept().await {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.flush().await;
+                streams.push(stream);
+            }
+        }
+        Coordinator::Leaves => {
+            let mut server = Server::connect(io);
+            drop(server.accept().await);
+        }
+        Coordinator::Well
+        | Coordinator::Secretive
+        | Coordinator::Says(_)
+        | Coordinator::Maps(_) => {
+            calls(&kind, Server::connect(io), state).await;
+        }
+    }
+}
+
+async fn calls(kind: &Coordinator, mut server: Server, state: &State) {
+    let mut maps = Vec::new();
+    let mut coordination: Option<Incoming> = None;
+    // The client opens all of its calls before it says anything.
+    while coordination.is_none() || maps.is_empty() {
+        let Some(call) = server.accept().await else { return };
+        match call.rpc() {
+            rpc::COORDINATE => coordination = Some(call),
+            rpc::STREAM_DERP_MAPS => {
+                let Ok((proto::StreamDerpMapsRequest {}, mut sender)) = call.server_stream().await
+                else {
+                    return;
+                };
+                if let Coordinator::Maps(map) = kind {
+                    let _ = sender.send(map).await;
+                }
+                maps.push(sender);
+            }
+            _ => drop(call.unimplemented().await),
+        }
+    }
+    let Some(call) = coordination else { return };
+    let others = async {
+        let mut answers = JoinSet::new();
+        while let Some(call) = server.accept().await {
+            answers.spawn(call.unimplemented());
+        }
+    };
+    tokio::select! {
+        () = coordinate(kind, call, state) => {
+            // The client ends the connection once it has heard the end of the call.
+            server.closed().await;
+        }
+        () = others => {}
+    }
+}
+
+async fn coordinate(kind: &Coordinator, call: Incoming, state: &State) {
+    let (mut requests, mut responses) =
+        call.stream::<proto::CoordinateRequest, proto::CoordinateResponse>();
+    if let Coordinator::Says(messages) = kind {
+        for message in messages {
+            if responses.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+    // One connection, one client.
+    let client = PeerId::random([7; 16]);
+    while let Ok(Some(request)) = requests.recv().await {
+        if let Some(tunnel) = request.add_tunnel {
+            state.note("add_tunnel");
+            if tunnel.id == AGENT.as_bytes() && !matches!(kind, Coordinator::Secretive) {
+                let told = node(AGENT.as_bytes(), &state.agent.node());
+                if responses.send(&told).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if let Some(update) = request.update_self {
+            state.note("update_self");
+            let node = Node::parse(update.node.unwrap()).unwrap();
+            state.agent.peer(client, engine::PeerUpdate::Node(Box::new(node)));
+        }
+        if request.disconnect.is_some() {
+            state.agent.peer(client, engine::PeerUpdate::Gone);
+            state.note("disconnect");
+            let _ = responses.close().await;
+            return;
+        }
+    }
+    state.note("lost");
+}
+
+/// News of a node.
+pub(crate) fn node(id: &[u8], node: &Node) -> proto::CoordinateResponse {
+    news(PeerUpdate {
+        id: id.to_vec(),
+        node: Some(node.to_proto()),
+        kind: Kind::Node.into(),
+        reason: String::new(),
+    })
+}
+
+pub(crate) fn news(update: PeerUpdate) -> proto::CoordinateResponse {
+    proto::CoordinateResponse { peer_updates: vec![update], error: String::new() }
+}

@@ -1,0 +1,177 @@
+//! The whole path as it should be: what the faults of the other files are measured against.
+
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    agent::AgentKind,
+    deployment::{Deployment, Plan, scripted},
+    http::Reply,
+};
+
+#[tokio::test]
+async fn a_command_runs_after_one_handshake_and_the_agent_is_told_goodbye() {
+    let deployment = Deployment::well().await;
+    let seen = deployment.run(&["-v", "ssh", "dev", "--", "exit", "7"]).await;
+    assert_eq!(seen.code, Some(7), "{seen:?}");
+    assert_eq!(seen.stdout, "");
+    assert!(seen.stderr.contains("1 handshake in"), "{seen:?}");
+    assert!(!seen.stderr.contains("error"), "{seen:?}");
+    assert_eq!(deployment.count("disconnect"), 1, "{:?}", deployment.journal());
+    assert_eq!(deployment.count("port 1"), 1, "{:?}", deployment.journal());
+}
+
+#[tokio::test]
+async fn streams_are_apart_and_input_ends() {
+    let deployment = Deployment::well().await;
+    let seen = deployment.run(&["ssh", "dev", "--", "split"]).await;
+    assert_eq!(
+        (seen.code, seen.stdout.as_str(), seen.stderr.as_str()),
+        (Some(0), "out\n", "err\n")
+    );
+    let mut program = deployment.start_program(&["ssh", "dev", "--", "half"]);
+    assert_eq!(program.hear(6).await, "ready\n");
+    program.say(b"some input").await;
+    let seen = program.end().await;
+    assert_eq!((seen.code, seen.stdout.as_str()), (Some(0), "done 10\n"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn usage_is_reported_while_a_session_is_open() {
+    let deployment = Deployment::well().await;
+    let mut program = deployment.start_program(&["ssh", "dev", "--", "cat"]);
+    program.say(b"x").await;
+    assert_eq!(program.hear(1).await, "x");
+    deployment
+        .until(&format!("POST /api/v2/workspaces/{}/usage", crate::deployment::WORKSPACE), 1)
+        .await;
+    assert_eq!(program.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn stdio_carries_the_agents_ssh_server() {
+    let deployment = Deployment::well().await;
+    let mut program = deployment.start_program(&["ssh", "--stdio", "dev"]);
+    assert_eq!(program.hear(12).await, "SSH-2.0-test");
+    let seen = program.end().await;
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    deployment.until("disconnect", 1).await;
+}
+
+#[tokio::test]
+async fn a_forward_keeps_half_closed_connections_and_ends_at_a_signal() {
+    for (signal, number) in [(Signal::INT, "INT"), (Signal::TERM, "TERM")] {
+        let deployment = Deployment::well().await;
+        let mut program = deployment.start_program(&["port-forward", "dev", "--tcp", "0:80"]);
+        let address = forwarded(&program.until_said("Forwarding").await);
+        program.until_said("Ready!").await;
+        let mut connections = Vec::new();
+        for size in [0_usize, 1, 300_000] {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(&vec![b'x'; size]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            connections.push((size, stream));
+        }
+        for (size, mut stream) in connections {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, format!("{size} bytes\n"));
+        }
+        program.signal(signal);
+        let seen = program.end().await;
+        assert_eq!(seen.code, Some(0), "SIG{number}: {seen:?}");
+        assert_eq!(deployment.count("disconnect"), 1, "{:?}", deployment.journal());
+    }
+}
+
+/// The local address of a line about a forward.
+fn forwarded(line: &str) -> String {
+    let (_, rest) = line.split_once("tcp://").unwrap();
+    rest.split('\'').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_resets_its_connection_alone() {
+    let deployment = Deployment::well().await;
+    let mut program = deployment.start_program(&["port-forward", "dev", "--tcp", "0:81,0:80"]);
+    let closed = forwarded(&program.until_said("Forwarding").await);
+    program.until_said("Ready!").await;
+    let mut stream = TcpStream::connect(&closed).await.unwrap();
+    let ended = stream.read_to_end(&mut Vec::new()).await;
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    program.until_said("81").await;
+    program.signal(Signal::INT);
+    assert_eq!(program.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn the_agent_is_told_goodbye_after_an_error_too() {
+    let deployment = Deployment::start(Plan { agent: AgentKind::Refuses, ..Plan::default() }).await;
+    deployment.ssh_fails(211, &["SSH server refused the connection"]).await;
+    assert_eq!(deployment.count("disconnect"), 1, "{:?}", deployment.journal());
+}
+
+#[tokio::test]
+async fn a_signal_during_a_command_is_passed_on_and_goodbye_is_said() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let deployment = Deployment::well().await;
+        let mut program = deployment.start_program(&["ssh", "dev", "--", "signal"]);
+        assert_eq!(program.hear(6).await, "ready\n");
+        program.signal(signal);
+        let seen = program.end().await;
+        assert_eq!(seen.code, Some(code), "{seen:?}");
+        assert_eq!(deployment.count("disconnect"), 1, "{:?}", deployment.journal());
+    }
+}
+
+#[tokio::test]
+async fn a_signal_while_the_agent_does_not_answer_ends_at_once_and_says_goodbye() {
+    let deployment = Deployment::start(Plan { agent: AgentKind::Dead, ..Plan::default() }).await;
+    let variables = [("CODERCTL_DIAL_TIMEOUT", "30")];
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let program = deployment.start_with(&["ssh", "dev", "--", "exit", "0"], &variables);
+        let before = deployment.count("disconnect");
+        deployment.until("update_self", before + 1).await;
+        deployment.until("add_tunnel", before + 1).await;
+        program.signal(signal);
+        program.end().await.fails(code, &["interrupted before it was done"]);
+        assert_eq!(deployment.count("disconnect"), before + 1, "{:?}", deployment.journal());
+    }
+}
+
+#[tokio::test]
+async fn a_closed_stdout_ends_a_command_as_a_broken_pipe_does() {
+    let deployment = Deployment::well().await;
+    let mut program = deployment.start_program(&["ssh", "dev", "--", "flood", "out", "3000000"]);
+    program.close_stdout();
+    let seen = program.end().await;
+    assert_eq!((seen.code, seen.stderr.as_str()), (Some(141), ""));
+    deployment.until("disconnect", 1).await;
+    let mut program = deployment.start_program(&["ssh", "--stdio", "dev"]);
+    program.close_stdout();
+    let seen = program.end().await;
+    assert_eq!((seen.code, seen.stderr.as_str()), (Some(0), ""));
+    deployment.until("disconnect", 2).await;
+}
+
+/// Servers before mid-2026, and what stands before a server.
+#[tokio::test]
+async fn a_server_without_watch_and_early_endpoints_is_served_by_the_older_ones() {
+    let deployment = Deployment::start(scripted(|line, _, _| {
+        let lacks = line.ends_with("/agent-connection-watch")
+            || line.ends_with("/api/v2/tailnet")
+            || line.ends_with("/workspaceagents/connection");
+        lacks.then(|| Reply::error(404, "Route not found."))
+    }))
+    .await;
+    let seen = deployment.run(&["ssh", "dev", "--", "exit", "3"]).await;
+    assert_eq!((seen.code, seen.stderr.as_str()), (Some(3), ""), "{seen:?}");
+    let journal = deployment.journal();
+    for path in ["/watch", "/coordinate", "/connection"] {
+        assert!(journal.iter().any(|entry| entry.ends_with(path)), "{path}: {journal:?}");
+    }
+    assert_eq!(deployment.count("disconnect"), 1, "{journal:?}");
+}
