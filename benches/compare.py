@@ -112,7 +112,10 @@ class Iperf:
     def __enter__(self):
         self.port = free_port()
         self.child = subprocess.Popen(
-            ["iperf3", "-s", "-B", "127.0.0.1", "-p", str(self.port)], stdout=subprocess.DEVNULL
+            ["iperf3", "-s", "-B", "127.0.0.1", "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            # The probe below is a client that says nothing, which it complains about.
+            stderr=subprocess.DEVNULL,
         )
         while True:
             with socket.socket() as probe:

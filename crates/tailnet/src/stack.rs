@@ -38,6 +38,7 @@ mod connection;
 mod device;
 mod id;
 mod listener;
+mod owed;
 mod ping;
 mod random;
 mod smol;

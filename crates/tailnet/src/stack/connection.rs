@@ -7,6 +7,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::budget::{Budget, Buffers};
+use super::owed::Owed;
 use super::timers::Timer;
 use super::{CloseReason, ConnectionStatus, ListenerId, StackConfig};
 use crate::packet::{MSS, TcpSegment};
@@ -56,6 +57,8 @@ pub(super) struct Connection {
     /// Since when the other end owes us an answer and nothing has arrived.
     pub(super) waiting_since: Option<Instant>,
     pub(super) last_heard: Instant,
+    /// What it received and has not acknowledged.
+    pub(super) owed: Owed,
     /// Whether any packet was sent.
     pub(super) spoke: bool,
     /// When the SYN left, as long as its answer measures the round trip.
@@ -106,6 +109,7 @@ impl Connection {
             last_state: State::Closed,
             waiting_since: None,
             last_heard: now,
+            owed: Owed::default(),
             spoke: false,
             syn_sent: None,
             sent_up_to: None,
@@ -163,6 +167,7 @@ impl Connection {
         let first_syn = segment.flags.syn() && !segment.flags.ack() && !self.spoke;
         self.syn_sent = first_syn.then_some(now);
         self.spoke = true;
+        self.owed.paid();
         let occupied = segment.payload_len as u32
             + u32::from(segment.flags.syn())
             + u32::from(segment.flags.fin());

@@ -34,8 +34,13 @@ impl SmolStack {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.heard(segment, now);
         let queued = connection.socket().send_queue();
+        let unread = connection.socket().recv_queue();
         let mut door = Door::incoming(packet.bytes);
         self.interface.poll_ingress_single(clock, &mut door, connection.sockets());
+        let taken = connection.socket().recv_queue().saturating_sub(unread);
+        let flags = segment.flags;
+        let plain = flags.ack() && !flags.syn() && !flags.fin() && !flags.rst();
+        connection.owed.received(segment.payload_len, taken, plain, now);
         let acknowledged = queued.saturating_sub(connection.socket().send_queue());
         if is_open(connection.socket().state())
             && let Some(sent) = connection.syn_sent.take()

@@ -134,6 +134,13 @@ impl SmolStack {
         let poll_at = self.interface.poll_at(clock, connection.sockets());
         let talks = connection.ended.is_none() || connection.owes_reset;
         let wants_to_send = talks && poll_at.is_some_and(|at| at <= clock);
+        // Only an acknowledgement, and it may wait for more to acknowledge.
+        let held = connection.owed.may_wait(now).filter(|_| {
+            wants_to_send
+                && connection.socket().state() == State::Established
+                && connection.socket().send_queue() == 0
+        });
+        let wants_to_send = wants_to_send && held.is_none();
 
         // Nothing but the end of TIME-WAIT is far away: the last acknowledgement may be delayed.
         let idle = poll_at.is_none_or(|at| at > clock + TIME_WAIT_MARGIN);
@@ -161,6 +168,7 @@ impl SmolStack {
             .map(|every| connection.last_heard + every * KEEP_ALIVES + self.config.user_timeout);
         let poll_at = poll_at.filter(|_| talks && !wants_to_send);
         let poll_at = poll_at.map(|at| instant(self.started, at));
+        let poll_at = held.or(poll_at);
         let deadline = [patience, silence, poll_at].into_iter().flatten().min();
         self.timers.set(id, &mut connection.timer, deadline);
         if wants_to_send && !std::mem::replace(&mut connection.queued, true) {
