@@ -81,6 +81,9 @@ struct Environment {
 /// Parses, runs, maps the outcome to an exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = version::asked_alone(std::env::args_os().skip(1)) {
+        return code;
+    }
     let (cli, token_source) = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error),

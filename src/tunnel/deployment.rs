@@ -3,10 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use coderctl_tunneler::{AgentId, BuildNumber, Event, Failure, FailureKind};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use uuid::Uuid;
 
 use super::{
@@ -21,6 +25,10 @@ use crate::{
     ui::Ui,
 };
 
+/// How long the number of a start build is waited for before the workspace is read again: the
+/// answer to our own request takes a round trip.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
 /// A deployment and one workspace in it. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Deployment {
@@ -34,6 +42,8 @@ struct Inner {
     workspace: Uuid,
     usage_app: Option<String>,
     known: Mutex<Known>,
+    /// The start build that is under way, or was the last, once it is known.
+    start_build: watch::Sender<Option<Uuid>>,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -60,6 +70,7 @@ impl Deployment {
             workspace: workspace.id,
             usage_app,
             known: Mutex::new(Known { workspace: workspace.clone(), agent }),
+            start_build: watch::Sender::new(None),
             watch: Mutex::new(None),
         };
         let deployment = Self { inner: Arc::new(inner) };
@@ -80,6 +91,8 @@ impl Inner {
             known.agent = facts::choose(&workspace, None).ok().map(|agent| agent.name.clone());
         }
         let told = facts::snapshot(&workspace, known.agent.as_deref());
+        let build = &workspace.latest_build;
+        self.start_build.send_replace((build.transition == "start").then_some(build.id));
         known.workspace = workspace;
         told.map_or(Event::OtherMessage, Event::Snapshot)
     }
@@ -123,6 +136,7 @@ impl Inner {
         match outcome {
             Ok(build) => {
                 let number = BuildNumber(build.build_number);
+                self.start_build.send_replace(Some(build.id));
                 self.known().workspace.latest_build = build;
                 Event::StartAccepted { number }
             }
@@ -130,6 +144,25 @@ impl Inner {
                 Event::StartConflict(facts::failure(&error))
             }
             Err(error) => Event::StartFailed(facts::failure(&error)),
+        }
+    }
+
+    /// The start build to follow: the one that was just asked for, or, where nobody says which, the
+    /// one that a fresh read tells.
+    async fn start_build(&self) -> Uuid {
+        let mut told = self.start_build.subscribe();
+        loop {
+            let build = async { told.wait_for(Option::is_some).await.ok().and_then(|told| *told) };
+            if let Ok(Some(build)) = tokio::time::timeout(TOLD_WITHIN, build).await {
+                return build;
+            }
+            match self.client.workspace(self.workspace).await {
+                Ok(workspace) if workspace.latest_build.transition == "start" => {
+                    return workspace.latest_build.id;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "no build to follow yet"),
+            }
         }
     }
 
@@ -231,14 +264,7 @@ impl Logs for Deployment {
     fn follow_build(&self) -> BoxFuture<'static, ()> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            // The start that was just asked for, or the one that somebody else asked for.
-            let mut build = inner.known().workspace.latest_build.clone();
-            if build.transition != "start" {
-                match inner.client.workspace(inner.workspace).await {
-                    Ok(workspace) => build = workspace.latest_build,
-                    Err(error) => tracing::debug!(%error, "no build to follow"),
-                }
-            }
+            let build = inner.start_build().await;
             let ui = inner.ui.clone();
             let mut stage = String::new();
             let say = move |line: api::LogLine| {
@@ -253,7 +279,7 @@ impl Logs for Deployment {
                     ui.log("build", &format!("  {}", line.output));
                 }
             };
-            if let Err(error) = inner.client.follow_build_log(build.id, say).await {
+            if let Err(error) = inner.client.follow_build_log(build, say).await {
                 tracing::debug!(%error, "the build's log is not to be had");
             }
         })
@@ -262,11 +288,13 @@ impl Logs for Deployment {
     fn follow_scripts(&self) -> BoxFuture<'static, ()> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let chosen = {
-                let known = inner.known();
-                facts::choose(&known.workspace, known.agent.as_deref()).ok().cloned()
+            // The agent is new with its build: only a fresh read has its log sources.
+            let workspace = match inner.client.workspace(inner.workspace).await {
+                Ok(workspace) => workspace,
+                Err(error) => return tracing::debug!(%error, "no scripts to follow"),
             };
-            let Some(agent) = chosen else { return };
+            let name = inner.known().agent.clone();
+            let Ok(agent) = facts::choose(&workspace, name.as_deref()) else { return };
             let sources: BTreeMap<Uuid, String> = agent
                 .log_sources
                 .iter()

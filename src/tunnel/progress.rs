@@ -216,7 +216,8 @@ impl Progress {
             Notice::TunnelLost { text } => {
                 ui.warn(format_args!("tunnel to {name} lost ({text}), reconnecting"));
             }
-            Notice::TunnelBack => ui.line(format_args!("Tunnel to {name} is back")),
+            // The app says so itself, in its own words.
+            Notice::TunnelBack => tracing::info!("the tunnel is back"),
             // The tunnel is untouched: of interest only to somebody who looks for trouble.
             Notice::WatchLost { text } => {
                 tracing::info!(%text, "lost the connection watch");
