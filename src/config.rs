@@ -221,6 +221,14 @@ fn shown(path: &Path) -> String {
     escape(&path.to_string_lossy()).into_owned()
 }
 
+/// What `CODERCTL_DIAL_TIMEOUT` (seconds, fractions allowed) says instead of the limits of each
+/// step of a connection: for tests and odd networks. Nonsense counts as nothing.
+#[must_use]
+pub fn dial_timeout() -> Option<std::time::Duration> {
+    let seconds = env::var("CODERCTL_DIAL_TIMEOUT").ok()?.parse().ok()?;
+    std::time::Duration::try_from_secs_f64(seconds).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

@@ -31,6 +31,7 @@ use super::{
     terminal::{self, Change, Changes, Raw},
 };
 use crate::{
+    config::dial_timeout,
     error::{CommandError, Kind},
     signal::Signal,
 };
@@ -165,11 +166,11 @@ async fn open(tunnel: &dyn Tunnel, remote: &Remote) -> Result<Session, CommandEr
             opened => opened.map_err(refused),
         }
     };
-    timeout(HANDSHAKE, opening).await.unwrap_or_else(|_| {
-        Err(CommandError::msg(
-            Kind::Timeout,
-            format!("timed out opening an SSH session after {} s", HANDSHAKE.as_secs()),
-        ))
+    let limit = dial_timeout().unwrap_or(HANDSHAKE);
+    timeout(limit, opening).await.unwrap_or_else(|_| {
+        let after = limit.as_secs_f32();
+        let text = format!("timed out opening an SSH session after {after} s");
+        Err(CommandError::msg(Kind::Timeout, text))
     })
 }
 

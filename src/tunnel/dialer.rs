@@ -30,6 +30,7 @@ use super::{facts, world::Dialed};
 use crate::{
     api::{self, Client},
     apps::{BoxFuture, Spliced, Stream, Tunnel},
+    config::dial_timeout,
 };
 
 /// How long a port of the workspace may take to answer. The agent dials it before it answers us,
@@ -66,9 +67,7 @@ struct Begun {
 
 impl Dialer {
     pub(super) fn new(client: Client) -> Self {
-        let limit = std::env::var("CODERCTL_DIAL_TIMEOUT").ok();
-        let limit = limit.and_then(|seconds| seconds.parse().ok());
-        let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let limit = dial_timeout();
         Self { client, early: Mutex::new(None), limit, given_up: Arc::default() }
     }
 
@@ -210,7 +209,7 @@ impl Deadline {
                 format!("no connection to the coordinator within {after} s{cause}")
             }
             Step::Relay => format!("no connection to the relay within {after} s{cause}"),
-            Step::Agent => format!("the agent did not answer within {after} s"),
+            Step::Agent => format!("the agent did not answer within {after} s{cause}"),
         }
     }
 }
