@@ -156,8 +156,9 @@ impl<W: World + 'static> Driver<W> {
             event = tokio::select! {
                 biased;
                 signal = signals.next() => self.signalled(signal)?,
-                Some(fact) = self.facts.recv() => Some(fact),
+                // Before what a watch tells, lest its end be heard before its beginning.
                 Some(done) = self.tasks.join_next() => self.answered(done),
+                Some(fact) = self.facts.recv() => Some(fact),
                 Some(event) = self.app.events.recv() => self.app_said(event),
                 end = ended(&mut self.app.task) => Some(self.app_ended(end)),
                 () = at(timer) => self.fire(),
