@@ -37,6 +37,8 @@ pub(crate) enum Coordinator {
     Says(Vec<proto::CoordinateResponse>),
     /// Says this relay map first, then is well.
     Maps(proto::DerpMap),
+    /// Never says a relay map.
+    Mapless,
     /// Ends the connection as soon as it is asked for something.
     Leaves,
 }
@@ -69,7 +71,8 @@ async fn speak(kind: Coordinator, mut io: DuplexStream, state: &State) {
         Coordinator::Well
         | Coordinator::Secretive
         | Coordinator::Says(_)
-        | Coordinator::Maps(_) => {
+        | Coordinator::Maps(_)
+        | Coordinator::Mapless => {
             calls(&kind, Server::connect(io), state).await;
         }
     }
@@ -88,9 +91,12 @@ async fn calls(kind: &Coordinator, mut server: Server, state: &State) {
                 else {
                     return;
                 };
-                if let Coordinator::Maps(map) = kind {
-                    let _ = sender.send(map).await;
-                }
+                // A client that has left is noticed below.
+                let _ = match kind {
+                    Coordinator::Maps(map) => sender.send(map).await,
+                    Coordinator::Mapless => Ok(()),
+                    _ => sender.send(&relay_map()).await,
+                };
                 maps.push(sender);
             }
             _ => drop(call.unimplemented().await),
@@ -161,4 +167,28 @@ pub(crate) fn node(id: &[u8], node: &Node) -> proto::CoordinateResponse {
 
 pub(crate) fn news(update: PeerUpdate) -> proto::CoordinateResponse {
     proto::CoordinateResponse { peer_updates: vec![update], error: String::new() }
+}
+
+/// The relay inside the control plane.
+fn relay_map() -> proto::DerpMap {
+    region(proto::derp_map::region::Node {
+        name: "999b".to_owned(),
+        region_id: 999,
+        host_name: "relay.invalid".to_owned(),
+        derp_port: 1,
+        ..Default::default()
+    })
+}
+
+/// A map of this one relay.
+pub(crate) fn region(node: proto::derp_map::region::Node) -> proto::DerpMap {
+    let region = proto::derp_map::Region {
+        region_id: node.region_id,
+        embedded_relay: true,
+        region_code: "coder".to_owned(),
+        region_name: "Relay".to_owned(),
+        avoid: false,
+        nodes: vec![node],
+    };
+    proto::DerpMap { home_params: None, regions: [(region.region_id, region)].into() }
 }

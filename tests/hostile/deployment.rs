@@ -18,12 +18,16 @@ use crate::{
     agent::{Agent, AgentKind},
     coordinator::{self, Coordinator},
     http::{self, Reply, Request, Say},
+    program::LONGEST,
     relay::{Relay, RelayKind},
 };
 
 pub(crate) const WORKSPACE: Uuid = uuid!("99020e73-89e4-4b47-92b4-cfa51f29fd20");
 pub(crate) const AGENT: Uuid = uuid!("ab8545d3-479d-4c05-ba6d-5000150329dd");
 pub(crate) const BUILD: Uuid = uuid!("d1d047ca-9c58-4093-9964-900d931d963b");
+
+/// News that cut the watches off.
+pub(crate) const CUT: &str = "cut";
 
 /// What a test answers itself: to `METHOD /path`, asked for the so-many-th time (from 0). `None`
 /// is the answer that a deployment gives.
@@ -136,11 +140,20 @@ impl Deployment {
         self.state.journal.borrow().iter().filter(|entry| *entry == what).count()
     }
 
+    /// Everybody who was told of us was told that we left.
+    #[track_caller]
+    pub(crate) fn assert_left(&self) {
+        let journal = self.journal();
+        let (begun, left) = (self.count("add_tunnel"), self.count("disconnect"));
+        assert!(left >= begun, "{journal:?}");
+    }
+
     /// Waits until something happened this often.
     pub(crate) async fn until(&self, what: &str, times: usize) {
         let mut journal = self.state.journal.subscribe();
         let enough = |all: &Vec<String>| all.iter().filter(|entry| *entry == what).count() >= times;
-        journal.wait_for(enough).await.unwrap();
+        let waiting = tokio::time::timeout(LONGEST, journal.wait_for(enough));
+        assert!(waiting.await.is_ok(), "no {what:?} {times} times: {:?}", self.journal());
     }
 }
 
@@ -156,19 +169,18 @@ impl State {
     }
 
     /// Tells all watches.
-    pub(crate) fn tell(&self, news: &Value) {
+    pub(crate) fn tell(&self, news: impl Into<String>) {
         // Perhaps nobody watches.
-        let _ = self.news.send(news.to_string());
+        let _ = self.news.send(news.into());
     }
 
     /// The workspace is like this from now on, and the watches are told of its build.
     pub(crate) fn turn(&self, workspace: Value) {
-        let build = &workspace["latest_build"];
-        let update = json!({"build_update": {
-            "transition": build["transition"], "job_status": build["job"]["status"],
-        }});
+        let told = told(&workspace);
         *self.workspace.lock().unwrap() = workspace;
-        self.tell(&update);
+        for update in told {
+            self.tell(update);
+        }
     }
 
     fn read(&self) -> Value {
@@ -255,21 +267,35 @@ pub(crate) fn relay_map() -> Value {
     }}})
 }
 
+/// What the watch tells of a workspace.
+fn told(workspace: &Value) -> Vec<String> {
+    let build = &workspace["latest_build"];
+    let (transition, status) = (&build["transition"], &build["job"]["status"]);
+    let mut told = vec![json!({"build_update": {"transition": transition, "job_status": status}})];
+    let agent = &build["resources"][0]["agents"][0];
+    if transition == "start" && status == "succeeded" && agent["id"].is_string() {
+        let (id, lifecycle) = (&agent["id"], &agent["lifecycle_state"]);
+        told.push(json!({"agent_update": {"id": id, "lifecycle": lifecycle}}));
+    }
+    told.iter().map(Value::to_string).collect()
+}
+
 async fn watch_workspace(stream: TcpStream, request: &Request, state: &State) {
     let mut news = state.news.subscribe();
     let Some(mut socket) = http::websocket(stream, request).await else { return };
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::tungstenite::Message;
-    let first = json!({"build_update": {
-        "transition": state.read()["latest_build"]["transition"],
-        "job_status": state.read()["latest_build"]["job"]["status"],
-    }});
-    if socket.send(Message::text(first.to_string())).await.is_err() {
-        return;
+    for first in told(&state.read()) {
+        if socket.send(Message::text(first)).await.is_err() {
+            return;
+        }
     }
     loop {
         tokio::select! {
             Ok(text) = news.recv() => {
+                if text == CUT {
+                    return;
+                }
                 if socket.send(Message::text(text)).await.is_err() {
                     return;
                 }

@@ -18,7 +18,6 @@ use tokio_tungstenite::{
 pub(crate) struct Request {
     /// `GET /api/v2/…`, without its query.
     pub(crate) line: String,
-    pub(crate) query: String,
     key: Option<String>,
 }
 
@@ -43,6 +42,8 @@ pub(crate) enum Say {
     /// Bytes below the framing.
     Raw(Vec<u8>),
     Close(u16),
+    /// The end, without a goodbye.
+    Cut,
 }
 
 impl Reply {
@@ -59,7 +60,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Option<Request> {
     let head = String::from_utf8(head).ok()?;
     let mut lines = head.lines();
     let line = lines.next()?.strip_suffix(" HTTP/1.1")?;
-    let (line, query) = line.split_once('?').unwrap_or((line, ""));
+    let (line, _) = line.split_once('?').unwrap_or((line, ""));
     let header = |name: &str| {
         let mut headers = head.lines().filter_map(|line| line.split_once(": "));
         headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -67,7 +68,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Option<Request> {
     let length = header("content-length").map_or(0, |value| value.parse().unwrap());
     stream.read_exact(&mut vec![0; length]).await.ok()?;
     let key = header("sec-websocket-key").map(str::to_owned);
-    Some(Request { line: line.to_owned(), query: query.to_owned(), key })
+    Some(Request { line: line.to_owned(), key })
 }
 
 pub(crate) async fn answer(mut stream: TcpStream, request: &Request, reply: Reply) {
@@ -91,6 +92,7 @@ pub(crate) async fn answer(mut stream: TcpStream, request: &Request, reply: Repl
                     Say::Text(text) => socket.send(Message::text(text)).await,
                     Say::Binary(bytes) => socket.send(Message::binary(bytes)).await,
                     Say::Raw(bytes) => Ok(socket.get_mut().write_all(&bytes).await.unwrap_or(())),
+                    Say::Cut => return,
                     Say::Close(code) => {
                         let code = CloseCode::from(code);
                         socket.close(Some(CloseFrame { code, reason: "".into() })).await

@@ -17,7 +17,12 @@ use crate::deployment::Deployment;
 const TOKEN: &str = "abcdefghij-abcdefghijklmnopqrstuv";
 
 /// Longer than this no run takes, whatever does not answer.
-const LONGEST: Duration = Duration::from_secs(20);
+pub(crate) const LONGEST: Duration = Duration::from_secs(20);
+
+/// Limits for what does not answer. They hold for a loaded machine, too, because nothing in these
+/// runs is to succeed that they are set for.
+pub(crate) const SHORT: [(&str, &str); 2] =
+    [("CODERCTL_HTTP_TIMEOUT", "200ms"), ("CODERCTL_DIAL_TIMEOUT", "0.4")];
 
 /// One run of the binary.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ pub(crate) struct Program {
 }
 
 impl Deployment {
-    /// Starts the binary here, with all limits short.
+    /// Starts the binary here.
     pub(crate) fn start_program(&self, arguments: &[&str]) -> Program {
         self.start_with(arguments, &[])
     }
@@ -53,8 +58,6 @@ impl Deployment {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CODER_URL", self.url())
             .env("CODER_SESSION_TOKEN", TOKEN)
-            .env("CODERCTL_HTTP_TIMEOUT", "700ms")
-            .env("CODERCTL_DIAL_TIMEOUT", "1.5")
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -81,6 +84,19 @@ impl Deployment {
     /// Runs `ssh dev -- exit 0`, which must end with this code and say these words.
     pub(crate) async fn ssh_fails(&self, code: i32, words: &[&str]) -> Seen {
         self.run(&["ssh", "dev", "--", "exit", "0"]).await.fails(code, words)
+    }
+
+    /// The same with short limits for what does not answer.
+    pub(crate) async fn ssh_gives_up(&self, code: i32, words: &[&str]) -> Seen {
+        let program = self.start_with(&["ssh", "dev", "--", "exit", "0"], &SHORT);
+        program.end().await.fails(code, words)
+    }
+
+    /// Runs `ssh dev -- exit 3`, which must work without a word.
+    pub(crate) async fn ssh_works(&self) -> Seen {
+        let seen = self.run(&["ssh", "dev", "--", "exit", "3"]).await;
+        assert_eq!(seen.code, Some(3), "{seen:?}");
+        seen
     }
 }
 
@@ -133,18 +149,19 @@ impl Program {
             }
         };
         let err = async {
-            let mut rest = Vec::new();
-            self.stderr.get_mut().read_to_end(&mut rest).await.unwrap();
-            rest
+            while let Some(line) = self.stderr.next_line().await.unwrap() {
+                self.said += &line;
+                self.said.push('\n');
+            }
         };
         let all = async { tokio::join!(out, err, self.child.wait()) };
-        let Ok(((), rest, status)) = tokio::time::timeout(LONGEST, all).await else {
+        let Ok(((), (), status)) = tokio::time::timeout(LONGEST, all).await else {
             panic!("no end within {LONGEST:?}; it said: {}", self.said)
         };
         let seen = Seen {
             code: status.unwrap().code(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: self.said + &String::from_utf8_lossy(&rest),
+            stderr: self.said,
         };
         seen.is_clean();
         let took = self.began.elapsed();

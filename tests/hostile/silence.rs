@@ -1,1 +1,80 @@
-//! To be written.
+//! Who does not answer is named, in time; what can be done without is done without.
+
+use futures_util::future::join_all;
+use rustix::process::Signal;
+
+use crate::{
+    agent::AgentKind,
+    coordinator::Coordinator,
+    deployment::{Deployment, Plan, agent, scripted, workspace},
+    http::Reply,
+    relay::RelayKind,
+};
+
+/// Does not answer calls that end like this.
+fn silent(end: &'static str) -> Plan {
+    scripted(move |line, _, _| line.ends_with(end).then_some(Reply::Silence))
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_the_first_call_is_named() {
+    let deployment = Deployment::start(silent("/workspace/dev")).await;
+    let url = deployment.url();
+    deployment.ssh_gives_up(207, &[url.trim_start_matches("http://"), "0.2 s"]).await;
+}
+
+/// These only save time, or tell what is known from elsewhere too.
+#[tokio::test]
+async fn calls_that_can_be_done_without_are_done_without() {
+    let calls = ["/connection", "/agent-connection-watch", "/usage"];
+    join_all(calls.map(|call| async move {
+        Deployment::start(silent(call)).await.ssh_works().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn each_step_of_a_tunnel_that_gets_no_answer_is_named() {
+    let rows = [
+        (silent("/api/v2/tailnet"), ["coordinator", "0.4 s"]),
+        (Plan { coordinator: Coordinator::Bytes(Vec::new()), ..Plan::default() }, ["", "0.4 s"]),
+        (Plan { coordinator: Coordinator::Leaves, ..Plan::default() }, ["coordinat", "0.4 s"]),
+        (Plan { coordinator: Coordinator::Secretive, ..Plan::default() }, ["agent", "0.4 s"]),
+        (Plan { coordinator: Coordinator::Mapless, ..silent("/connection") }, ["agent", "0.4 s"]),
+        (silent("/derp"), ["relay", "0.4 s"]),
+        (Plan { relay: RelayKind::Closes, ..Plan::default() }, ["relay", "closed the connection"]),
+        (Plan { relay: RelayKind::Mute, ..Plan::default() }, ["relay", "0.4 s"]),
+        (Plan { relay: RelayKind::Deaf, ..Plan::default() }, ["relay", "0.4 s"]),
+        (Plan { agent: AgentKind::Dead, ..Plan::default() }, ["agent did not answer", "0.4 s"]),
+    ];
+    join_all(rows.map(|(plan, words)| async move {
+        let deployment = Deployment::start(plan).await;
+        deployment.ssh_gives_up(209, &["no tunnel to workspace `dev`", words[0], words[1]]).await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_speak_ssh_is_left_in_time() {
+    let deployment = Deployment::start(Plan { agent: AgentKind::Mute, ..Plan::default() }).await;
+    deployment.ssh_gives_up(207, &["SSH session", "0.4 s"]).await;
+    deployment.assert_left();
+}
+
+/// A build takes as long as it takes.
+#[tokio::test]
+async fn a_build_that_does_not_end_is_no_error_until_somebody_is_tired_of_it() {
+    let plan = Plan {
+        workspace: workspace("stop", "succeeded", &[agent("main", "off")]),
+        build: (vec![serde_json::json!({"id": 1, "stage": "Planning", "output": "one"})], None),
+        ..Plan::default()
+    };
+    let deployment = Deployment::start(plan).await;
+    let variables = [("CODERCTL_DIAL_TIMEOUT", "0.1"), ("CODERCTL_HTTP_TIMEOUT", "2s")];
+    let mut program = deployment.start_with(&["ssh", "dev", "--", "exit", "0"], &variables);
+    program.until_said("build |   one").await;
+    program.signal(Signal::TERM);
+    let seen = program.end().await.fails(143, &["interrupted before it was done"]);
+    assert!(!seen.stderr.contains("within"), "{seen:?}");
+    deployment.assert_left();
+}
