@@ -22,6 +22,7 @@ use crate::{
     api::{self, Client, Workspace},
     apps::App,
     cli::{Session, target::Target},
+    config::dial_timeout,
     error::{CommandError, Kind},
     signal::Signals,
     ui::{Ui, quoted},
@@ -98,6 +99,8 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
         Wait::Auto => coderctl_tunneler::Wait::Auto,
     };
     config.attempts = ATTEMPTS;
+    config.backoff.first =
+        dial_timeout().map_or(config.backoff.first, |limit| limit.min(config.backoff.first));
     config.deadlines.agent = Some(AGENT_DEADLINE);
     let driver = Driver::new(Arc::new(deployment), ui, progress, config, app, report);
     let ended = driver.run(first, &mut signals).await?;
