@@ -101,7 +101,7 @@ async fn a_build_that_only_the_server_knows_of_is_not_waited_for_without_end() {
         line.ends_with("/builds").then(|| Reply::error(409, "A workspace build is already active."))
     });
     let deployment = Deployment::start(Plan { workspace: stopped(), ..plan }).await;
-    deployment.ssh_fails(203, &["could not be started", "already active"]).await;
+    deployment.ssh_gives_up(203, &["could not be started", "already active"]).await;
 }
 
 #[tokio::test]

@@ -128,8 +128,8 @@ async fn coordinate(kind: &Coordinator, call: Incoming, state: &State) {
             }
         }
     }
-    // One connection, one client.
-    let client = PeerId::random([7; 16]);
+    // A client that comes back has the same name, as with a resume token.
+    let mut client = None;
     while let Ok(Some(request)) = requests.recv().await {
         if let Some(tunnel) = request.add_tunnel {
             state.note("add_tunnel");
@@ -143,10 +143,15 @@ async fn coordinate(kind: &Coordinator, call: Incoming, state: &State) {
         if let Some(update) = request.update_self {
             state.note("update_self");
             let node = Node::parse(update.node.unwrap()).unwrap();
-            state.agent.peer(client, engine::PeerUpdate::Node(Box::new(node)));
+            let name: [u8; 16] = std::array::from_fn(|at| node.key.as_bytes()[at]);
+            let name = PeerId::from_bytes(name);
+            client = Some(name);
+            state.agent.peer(name, engine::PeerUpdate::Node(Box::new(node)));
         }
         if request.disconnect.is_some() {
-            state.agent.peer(client, engine::PeerUpdate::Gone);
+            if let Some(name) = client {
+                state.agent.peer(name, engine::PeerUpdate::Gone);
+            }
             state.note("disconnect");
             let _ = responses.close().await;
             return;

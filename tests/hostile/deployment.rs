@@ -97,6 +97,8 @@ pub(crate) struct State {
     news: broadcast::Sender<String>,
     counts: Mutex<BTreeMap<String, usize>>,
     journal: watch::Sender<Vec<String>>,
+    /// How often all connections were cut.
+    cuts: watch::Sender<usize>,
     pub(crate) agent: Agent,
     pub(crate) relay: Arc<Relay>,
 }
@@ -115,6 +117,7 @@ impl Deployment {
             news: broadcast::channel(64).0,
             counts: Mutex::default(),
             journal,
+            cuts: watch::channel(0).0,
             agent,
             relay,
         });
@@ -168,6 +171,11 @@ impl State {
         self.journal.send_modify(|all| all.push(what.into()));
     }
 
+    /// Cuts every connection, as a server does that is restarted.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     /// Tells all watches.
     pub(crate) fn tell(&self, news: impl Into<String>) {
         // Perhaps nobody watches.
@@ -212,9 +220,16 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
     };
     let scripted = (state.plan.script)(&request.line, before, &state);
     state.note(&request.line);
-    match scripted {
-        Some(reply) => http::answer(stream, &request, reply).await,
-        None => route(stream, request, state).await,
+    let mut cuts = state.cuts.subscribe();
+    let answer = async {
+        match scripted {
+            Some(reply) => http::answer(stream, &request, reply).await,
+            None => route(stream, request, Arc::clone(&state)).await,
+        }
+    };
+    tokio::select! {
+        () = answer => {}
+        _ = cuts.changed() => {}
     }
 }
 

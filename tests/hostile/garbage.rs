@@ -109,6 +109,32 @@ async fn a_watch_that_talks_garbage_is_done_without_where_nothing_is_waited_for(
     .await;
 }
 
+/// What servers have that lack the watch.
+#[tokio::test]
+async fn an_event_stream_of_garbage_ends_the_wait_for_a_build() {
+    let events = |text: &[u8]| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        Reply::Bytes([head, text].concat())
+    };
+    let rows = [
+        (Reply::Json(200, "{}".to_owned()), "no event stream"),
+        (events(b"event: data\ndata: no JSON \x1b[2J\n\n"), "watch"),
+        (events(b"event: data\ndata: {\"id\":\"\\u001b[2J\"}\n\n"), "watch"),
+        (events(&vec![b'x'; 17 << 20]), "16777216 bytes"),
+    ];
+    join_all(rows.map(|(reply, words)| async move {
+        let plan = scripted(move |line, _, _| match line {
+            _ if line.ends_with("-watch") => Some(Reply::error(404, "Route not found.")),
+            _ if line.ends_with("/watch") => Some(reply.clone()),
+            _ => None,
+        });
+        let building = workspace("start", "running", &[]);
+        let deployment = Deployment::start(Plan { workspace: building, ..plan }).await;
+        deployment.ssh_fails(212, &[words]).await;
+    }))
+    .await;
+}
+
 #[tokio::test]
 async fn a_watch_that_breaks_is_opened_again() {
     let rows = [
@@ -169,7 +195,7 @@ async fn a_coordinator_that_breaks_yamux_is_told_as_such() {
     ];
     join_all(rows.map(|bytes| async move {
         let plan = Plan { coordinator: Coordinator::Bytes(bytes), ..Plan::default() };
-        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.4 s"]).await;
+        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.3 s"]).await;
     }))
     .await;
 }
@@ -192,7 +218,7 @@ async fn a_coordinator_that_breaks_drpc_is_told_as_such() {
     ];
     join_all(rows.map(|bytes| async move {
         let plan = Plan { coordinator: Coordinator::Packets(bytes), ..Plan::default() };
-        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.4 s"]).await;
+        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.3 s"]).await;
     }))
     .await;
 }
@@ -267,7 +293,7 @@ async fn what_is_no_relay_is_told_as_such() {
         (noise(7, 4000), "relay"),
         (magic, "does not begin like a relay"),
         (vec![1, 0xff, 0xff, 0xff, 0xff], "relay"),
-        (vec![1, 0, 0], "0.4 s"),
+        (vec![1, 0, 0], "0.3 s"),
     ];
     join_all(rows.map(|(bytes, words)| async move {
         let plan = Plan { relay: RelayKind::Begins(bytes), ..Plan::default() };

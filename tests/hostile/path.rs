@@ -131,7 +131,7 @@ async fn a_signal_during_a_command_is_passed_on_and_goodbye_is_said() {
 async fn a_signal_while_the_agent_does_not_answer_ends_at_once_and_says_goodbye() {
     let deployment = Deployment::start(Plan { agent: AgentKind::Dead, ..Plan::default() }).await;
     let variables = [("CODERCTL_DIAL_TIMEOUT", "30")];
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let program = deployment.start_with(&["ssh", "dev", "--", "exit", "0"], &variables);
         let before = deployment.count("disconnect");
         deployment.until("update_self", before + 1).await;
@@ -155,6 +155,31 @@ async fn a_closed_stdout_ends_a_command_as_a_broken_pipe_does() {
     let seen = program.end().await;
     assert_eq!((seen.code, seen.stderr.as_str()), (Some(0), ""));
     deployment.until("disconnect", 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_restarted_interrupts_neither_sessions_nor_forwards() {
+    let deployment = Deployment::well().await;
+    let mut session = deployment.start_program(&["ssh", "dev", "--", "cat"]);
+    let mut forward = deployment.start_program(&["port-forward", "dev", "--tcp", "0:80"]);
+    session.say(b"one").await;
+    assert_eq!(session.hear(3).await, "one");
+    let address = forwarded(&forward.until_said("Forwarding").await);
+    forward.until_said("Ready!").await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"12345").await.unwrap();
+    deployment.state.cut();
+    stream.write_all(b"67890").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "10 bytes\n");
+    session.say(b"two").await;
+    assert_eq!(session.hear(3).await, "two");
+    let seen = session.end().await;
+    assert_eq!((seen.code, seen.stderr.as_str()), (Some(0), ""));
+    forward.signal(Signal::INT);
+    assert_eq!(forward.end().await.code, Some(0));
 }
 
 /// Servers before mid-2026, and what stands before a server.

@@ -111,6 +111,40 @@ async fn a_watch_that_is_refused_ends_the_wait_for_a_build() {
 }
 
 #[tokio::test]
+async fn access_that_is_lost_ends_the_wait_for_a_build() {
+    let plan = scripted(|line, _, _| {
+        let known = !line.contains("/workspaces/");
+        (!known).then(|| Reply::error(404, "Resource not found or you do not have access"))
+    });
+    let plan = Plan { workspace: workspace("start", "running", &[]), ..plan };
+    Deployment::start(plan).await.ssh_fails(201, &["`dev`", "no access"]).await;
+}
+
+/// Neither the token nor anything else goes there.
+#[tokio::test]
+async fn a_server_that_sends_us_elsewhere_is_not_followed() {
+    let rows = [
+        ("/workspace/dev", 208, "redirects"),
+        ("/api/v2/tailnet", 209, "302"),
+        ("/derp", 209, "302"),
+    ];
+    join_all(rows.map(|(end, code, words)| async move {
+        let elsewhere = Deployment::well().await;
+        let target = elsewhere.url().replace("127.0.0.1", "localhost");
+        let head = format!(
+            "HTTP/1.1 302 Found\r\nLocation: {target}{end}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let plan = scripted(move |line, _, _| {
+            line.ends_with(end).then(|| Reply::Bytes(head.clone().into_bytes()))
+        });
+        Deployment::start(plan).await.ssh_gives_up(code, &[words]).await;
+        assert_eq!(elsewhere.journal(), [""; 0], "{end}");
+    }))
+    .await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_refused_under_a_live_session_ends_nothing() {
     let refuse = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let refused = std::sync::Arc::clone(&refuse);

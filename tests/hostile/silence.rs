@@ -20,7 +20,7 @@ fn silent(end: &'static str) -> Plan {
 async fn a_server_that_does_not_answer_the_first_call_is_named() {
     let deployment = Deployment::start(silent("/workspace/dev")).await;
     let url = deployment.url();
-    deployment.ssh_gives_up(207, &[url.trim_start_matches("http://"), "0.2 s"]).await;
+    deployment.ssh_gives_up(207, &[url.trim_start_matches("http://"), "0.15 s"]).await;
 }
 
 /// These only save time, or tell what is known from elsewhere too.
@@ -36,16 +36,16 @@ async fn calls_that_can_be_done_without_are_done_without() {
 #[tokio::test]
 async fn each_step_of_a_tunnel_that_gets_no_answer_is_named() {
     let rows = [
-        (silent("/api/v2/tailnet"), ["coordinator", "0.4 s"]),
-        (Plan { coordinator: Coordinator::Bytes(Vec::new()), ..Plan::default() }, ["", "0.4 s"]),
-        (Plan { coordinator: Coordinator::Leaves, ..Plan::default() }, ["coordinat", "0.4 s"]),
-        (Plan { coordinator: Coordinator::Secretive, ..Plan::default() }, ["agent", "0.4 s"]),
-        (Plan { coordinator: Coordinator::Mapless, ..silent("/connection") }, ["agent", "0.4 s"]),
-        (silent("/derp"), ["relay", "0.4 s"]),
+        (silent("/api/v2/tailnet"), ["coordinator", "0.3 s"]),
+        (Plan { coordinator: Coordinator::Bytes(Vec::new()), ..Plan::default() }, ["", "0.3 s"]),
+        (Plan { coordinator: Coordinator::Leaves, ..Plan::default() }, ["coordinat", "0.3 s"]),
+        (Plan { coordinator: Coordinator::Secretive, ..Plan::default() }, ["agent", "0.3 s"]),
+        (Plan { coordinator: Coordinator::Mapless, ..silent("/connection") }, ["agent", "0.3 s"]),
+        (silent("/derp"), ["relay", "0.3 s"]),
         (Plan { relay: RelayKind::Closes, ..Plan::default() }, ["relay", "closed the connection"]),
-        (Plan { relay: RelayKind::Mute, ..Plan::default() }, ["relay", "0.4 s"]),
-        (Plan { relay: RelayKind::Deaf, ..Plan::default() }, ["relay", "0.4 s"]),
-        (Plan { agent: AgentKind::Dead, ..Plan::default() }, ["agent did not answer", "0.4 s"]),
+        (Plan { relay: RelayKind::Mute, ..Plan::default() }, ["relay", "0.3 s"]),
+        (Plan { relay: RelayKind::Deaf, ..Plan::default() }, ["relay", "0.3 s"]),
+        (Plan { agent: AgentKind::Dead, ..Plan::default() }, ["agent did not answer", "0.3 s"]),
     ];
     join_all(rows.map(|(plan, words)| async move {
         let deployment = Deployment::start(plan).await;
@@ -57,7 +57,7 @@ async fn each_step_of_a_tunnel_that_gets_no_answer_is_named() {
 #[tokio::test]
 async fn an_agent_that_does_not_speak_ssh_is_left_in_time() {
     let deployment = Deployment::start(Plan { agent: AgentKind::Mute, ..Plan::default() }).await;
-    deployment.ssh_gives_up(207, &["SSH session", "0.4 s"]).await;
+    deployment.ssh_gives_up(207, &["SSH session", "0.3 s"]).await;
     deployment.assert_left();
 }
 

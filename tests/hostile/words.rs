@@ -83,3 +83,13 @@ async fn the_debug_log_is_harmless_and_without_the_token() {
     assert_eq!(seen.code, Some(204), "{seen:?}");
     assert!(seen.stderr.contains(SEEN), "{seen:?}");
 }
+
+/// Everything that the libraries beneath log, too.
+#[tokio::test]
+async fn no_log_shows_the_token() {
+    let deployment = Deployment::well().await;
+    let arguments = ["-vv", "ssh", "dev", "--", "exit", "3"];
+    let seen = deployment.start_with(&arguments, &[("CODERCTL_LOG", "trace")]).end().await;
+    assert_eq!(seen.code, Some(3), "{seen:?}");
+    assert!(seen.stderr.contains("DEBUG"), "{seen:?}");
+}
