@@ -195,7 +195,7 @@ async fn a_coordinator_that_breaks_yamux_is_told_as_such() {
     ];
     join_all(rows.map(|bytes| async move {
         let plan = Plan { coordinator: Coordinator::Bytes(bytes), ..Plan::default() };
-        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.3 s"]).await;
+        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.2 s"]).await;
     }))
     .await;
 }
@@ -218,7 +218,7 @@ async fn a_coordinator_that_breaks_drpc_is_told_as_such() {
     ];
     join_all(rows.map(|bytes| async move {
         let plan = Plan { coordinator: Coordinator::Packets(bytes), ..Plan::default() };
-        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.3 s"]).await;
+        Deployment::start(plan).await.ssh_gives_up(209, &["no tunnel", "0.2 s"]).await;
     }))
     .await;
 }
@@ -293,7 +293,7 @@ async fn what_is_no_relay_is_told_as_such() {
         (noise(7, 4000), "relay"),
         (magic, "does not begin like a relay"),
         (vec![1, 0xff, 0xff, 0xff, 0xff], "relay"),
-        (vec![1, 0, 0], "0.3 s"),
+        (vec![1, 0, 0], "0.2 s"),
     ];
     join_all(rows.map(|(bytes, words)| async move {
         let plan = Plan { relay: RelayKind::Begins(bytes), ..Plan::default() };

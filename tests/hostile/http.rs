@@ -28,6 +28,8 @@ pub(crate) enum Reply {
     Json(u16, String),
     /// These bytes, and the end.
     Bytes(Vec<u8>),
+    /// These bytes, and no end.
+    Stall(&'static [u8]),
     /// Nothing, for ever.
     Silence,
     /// A WebSocket on which this is said; then it stays open.
@@ -84,6 +86,10 @@ pub(crate) async fn answer(mut stream: TcpStream, request: &Request, reply: Repl
             stream.write_all(format!("{head}{body}").as_bytes()).await
         }
         Reply::Bytes(bytes) => stream.write_all(&bytes).await,
+        Reply::Stall(bytes) => match stream.write_all(bytes).await {
+            Ok(()) => stay(stream).await,
+            Err(error) => Err(error),
+        },
         Reply::Silence => stay(stream).await,
         Reply::Socket(script) => {
             let Some(mut socket) = websocket(stream, request).await else { return };

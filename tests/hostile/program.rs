@@ -22,7 +22,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(20);
 /// Limits for what does not answer. They hold for a loaded machine, too, because nothing in these
 /// runs is to succeed that they are set for.
 pub(crate) const SHORT: [(&str, &str); 2] =
-    [("CODERCTL_HTTP_TIMEOUT", "150ms"), ("CODERCTL_DIAL_TIMEOUT", "0.3")];
+    [("CODERCTL_HTTP_TIMEOUT", "100ms"), ("CODERCTL_DIAL_TIMEOUT", "0.2")];
 
 /// One run of the binary.
 #[derive(Debug)]

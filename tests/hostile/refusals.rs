@@ -63,10 +63,13 @@ async fn a_coordinator_that_is_unwell_is_dialled_again() {
     let plan = scripted(|line, before, _| {
         (line.ends_with("/tailnet") && before < 3).then(|| Reply::error(502, "bad gateway"))
     });
-    Deployment::start(plan).await.ssh_works().await;
-    let deployment =
-        Deployment::start(refusing(COORDINATION, 503, json!({"message": "going down"}))).await;
-    deployment.ssh_gives_up(209, &["coordinator", "503", "going down"]).await;
+    let comes_back = async { Deployment::start(plan).await.ssh_works().await };
+    let stays_away = async {
+        let plan = refusing(COORDINATION, 503, json!({"message": "going down"}));
+        let deployment = Deployment::start(plan).await;
+        deployment.ssh_gives_up(209, &["coordinator", "503", "going down"]).await
+    };
+    tokio::join!(comes_back, stays_away);
 }
 
 #[tokio::test]
@@ -76,11 +79,11 @@ async fn a_relay_that_refuses_is_named_with_its_answer() {
         let deployment = Deployment::start(plan).await;
         deployment.ssh_gives_up(209, &["relay", &status.to_string()]).await;
     });
-    join_all(rows).await;
     let plan = scripted(|line, before, _| {
         (line.ends_with("/derp") && before < 3).then(|| Reply::error(502, "bad gateway"))
     });
-    Deployment::start(plan).await.ssh_works().await;
+    let comes_back = async { Deployment::start(plan).await.ssh_works().await };
+    tokio::join!(join_all(rows), comes_back);
 }
 
 #[tokio::test]
