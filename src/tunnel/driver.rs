@@ -155,11 +155,12 @@ impl<W: World + 'static> Driver<W> {
             let (timer, usage) = (self.next_timer(), self.usage.next);
             event = tokio::select! {
                 biased;
+                // Before a signal, which may follow the app's word that it is ready at once.
+                Some(event) = self.app.events.recv() => self.app_said(event),
                 signal = signals.next() => self.signalled(signal)?,
                 // Before what a watch tells, lest its end be heard before its beginning.
                 Some(done) = self.tasks.join_next() => self.answered(done),
                 Some(fact) = self.facts.recv() => Some(fact),
-                Some(event) = self.app.events.recv() => self.app_said(event),
                 end = ended(&mut self.app.task) => Some(self.app_ended(end)),
                 () = at(timer) => self.fire(),
                 () = at(usage) => { self.report_usage(); None },
