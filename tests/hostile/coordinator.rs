@@ -95,7 +95,12 @@ async fn calls(kind: &Coordinator, mut server: Server, state: &State) {
                 let _ = match kind {
                     Coordinator::Maps(map) => sender.send(map).await,
                     Coordinator::Mapless => Ok(()),
-                    _ => sender.send(&relay_map()).await,
+                    Coordinator::Well
+                    | Coordinator::Secretive
+                    | Coordinator::Says(_)
+                    | Coordinator::Bytes(_)
+                    | Coordinator::Packets(_)
+                    | Coordinator::Leaves => sender.send(&relay_map()).await,
                 };
                 maps.push(sender);
             }

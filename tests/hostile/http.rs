@@ -97,7 +97,7 @@ pub(crate) async fn answer(mut stream: TcpStream, request: &Request, reply: Repl
                 let sent = match say {
                     Say::Text(text) => socket.send(Message::text(text)).await,
                     Say::Binary(bytes) => socket.send(Message::binary(bytes)).await,
-                    Say::Raw(bytes) => Ok(socket.get_mut().write_all(&bytes).await.unwrap_or(())),
+                    Say::Raw(bytes) => socket.get_mut().write_all(&bytes).await.map_err(Into::into),
                     Say::Cut => return,
                     Say::Close(code) => {
                         let code = CloseCode::from(code);
