@@ -135,7 +135,16 @@ async fn coordinate(kind: &Coordinator, call: Incoming, state: &State) {
     }
     // A client that comes back has the same name, as with a resume token.
     let mut client = None;
-    while let Ok(Some(request)) = requests.recv().await {
+    let mut more = state.coordinators.subscribe();
+    loop {
+        let request = tokio::select! {
+            request = requests.recv() => request,
+            Ok(message) = more.recv() => match responses.send(&message).await {
+                Ok(()) => continue,
+                Err(error) => Err(error),
+            },
+        };
+        let Ok(Some(request)) = request else { break };
         if let Some(tunnel) = request.add_tunnel {
             state.note("add_tunnel");
             if tunnel.id == AGENT.as_bytes() && !matches!(kind, Coordinator::Secretive) {

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use coderctl_drpc::proto::tailnet::CoordinateResponse;
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -97,6 +98,8 @@ pub(crate) struct State {
     news: broadcast::Sender<String>,
     counts: Mutex<BTreeMap<String, usize>>,
     journal: watch::Sender<Vec<String>>,
+    /// What coordinators say beside their answers.
+    pub(crate) coordinators: broadcast::Sender<CoordinateResponse>,
     /// How often all connections were cut.
     cuts: watch::Sender<usize>,
     pub(crate) agent: Agent,
@@ -117,6 +120,7 @@ impl Deployment {
             news: broadcast::channel(64).0,
             counts: Mutex::default(),
             journal,
+            coordinators: broadcast::channel(64).0,
             cuts: watch::channel(0).0,
             agent,
             relay,

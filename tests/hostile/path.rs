@@ -1,5 +1,6 @@
 //! The whole path as it should be: what the faults of the other files are measured against.
 
+use coderctl_drpc::proto::tailnet::coordinate_response::{PeerUpdate, peer_update::Kind};
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,7 +9,8 @@ use tokio::{
 
 use crate::{
     agent::AgentKind,
-    deployment::{Deployment, Plan, scripted},
+    coordinator,
+    deployment::{AGENT, Deployment, Plan, scripted},
     http::Reply,
 };
 
@@ -180,6 +182,46 @@ async fn a_server_that_is_restarted_interrupts_neither_sessions_nor_forwards() {
     assert_eq!((seen.code, seen.stderr.as_str()), (Some(0), ""));
     forward.signal(Signal::INT);
     assert_eq!(forward.end().await.code, Some(0));
+}
+
+/// The coordinator says that the agent has left.
+fn agent_leaves(deployment: &Deployment) {
+    let update = PeerUpdate {
+        id: AGENT.as_bytes().to_vec(),
+        kind: Kind::Disconnected.into(),
+        ..PeerUpdate::default()
+    };
+    deployment.state.coordinators.send(coordinator::news(update)).unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_leaves_ends_a_session_with_the_reason() {
+    let deployment = Deployment::well().await;
+    let mut session = deployment.start_program(&["ssh", "dev", "--", "hold"]);
+    assert_eq!(session.hear(6).await, "ready\n");
+    agent_leaves(&deployment);
+    session.end().await.fails(255, &["connection lost", "the agent has left"]);
+    deployment.assert_left();
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_is_forwarded_to_again() {
+    let deployment = Deployment::well().await;
+    let mut program = deployment.start_program(&["port-forward", "dev", "--tcp", "0:80"]);
+    let address = forwarded(&program.until_said("Forwarding").await);
+    program.until_said("Ready!").await;
+    agent_leaves(&deployment);
+    program.until_said("lost (the agent has left), reconnecting").await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"early").await.unwrap();
+    stream.shutdown().await.unwrap();
+    program.until_said("Ready again").await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "5 bytes\n");
+    program.signal(Signal::INT);
+    assert_eq!(program.end().await.code, Some(0));
+    deployment.assert_left();
 }
 
 /// Servers before mid-2026, and what stands before a server.
