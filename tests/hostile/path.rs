@@ -224,6 +224,19 @@ async fn an_agent_that_comes_back_is_forwarded_to_again() {
     deployment.assert_left();
 }
 
+#[tokio::test]
+async fn a_stdout_that_nobody_reads_does_not_keep_a_command_from_ending_at_signals() {
+    let deployment = Deployment::well().await;
+    let mut program = deployment.start_program(&["ssh", "dev", "--", "flood", "out", "90000000"]);
+    program.hear(1).await;
+    // One is passed on, the other ends it; which is which is the system's choice.
+    program.signal(Signal::TERM);
+    program.signal(Signal::INT);
+    let seen = program.end_unread().await;
+    assert!(matches!(seen.code, Some(130 | 143)), "{seen:?}");
+    deployment.assert_left();
+}
+
 /// Servers before mid-2026, and what stands before a server.
 #[tokio::test]
 async fn a_server_without_watch_and_early_endpoints_is_served_by_the_older_ones() {

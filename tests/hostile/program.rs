@@ -139,6 +139,14 @@ impl Program {
         self.stdout = None;
     }
 
+    /// As [`Program::end`], without reading stdout any further.
+    pub(crate) async fn end_unread(mut self) -> Seen {
+        let unread = self.stdout.take();
+        let seen = self.end().await;
+        drop(unread);
+        seen
+    }
+
     /// Ends its input and waits for its end.
     pub(crate) async fn end(mut self) -> Seen {
         drop(self.stdin.take());
