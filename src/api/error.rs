@@ -184,29 +184,58 @@ impl Error {
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let kind = error.kind();
-        let hint = match &error {
-            Error::Server { status, .. } if *status == StatusCode::UNAUTHORIZED => {
-                Some("log in again with `coderctl login URL`, or renew CODER_SESSION_TOKEN")
-            }
-            Error::NotCoder { .. } => Some(
-                "check the deployment's URL; a proxy or a sign-in portal in front of it answers \
-                 like this too",
-            ),
-            Error::Transport(transport::Error::Redirect { .. }) => {
-                Some("use the URL that it redirects to as the deployment's URL")
-            }
-            Error::Transport(transport::Error::Certificate { .. }) => Some(
-                "a private CA is trusted with --client-tls-ca-file, or by adding it to the system",
-            ),
-            Error::Server { .. } | Error::Decode { .. } | Error::Transport(_) | Error::Input(_) => {
-                None
-            }
-        };
+        let hint = next_step(&error);
         let command = CommandError::new(kind, error);
         match hint {
             Some(hint) => command.hint(hint),
             None => command,
         }
+    }
+}
+
+/// What a person can do about it.
+fn next_step(error: &Error) -> Option<&'static str> {
+    const REACH: &str = "check the deployment's URL, and that it can be opened from here";
+    const ADDRESS: &str = "check the deployment's URL";
+    match error {
+        Error::Server { status, .. } => match status.as_u16() {
+            401 => Some("log in again with `coderctl login URL`, or renew CODER_SESSION_TOKEN"),
+            403 => Some("log in as somebody who may do this, or ask an administrator"),
+            429 | 500..=599 => Some("the server is unwell: try again later, or tell its operator"),
+            _ => None,
+        },
+        Error::NotCoder { .. } => Some(
+            "check the deployment's URL; a proxy or a sign-in portal in front of it answers \
+             like this too",
+        ),
+        Error::Decode { .. } => Some(
+            "server and client may be too far apart in age (compare with `coderctl version`), or \
+             something between them changes answers",
+        ),
+        Error::Transport(error) => match error {
+            transport::Error::Redirect { .. } => {
+                Some("use the URL that it redirects to as the deployment's URL")
+            }
+            transport::Error::Certificate { .. } => Some(
+                "a private CA is trusted with --client-tls-ca-file, or by adding it to the system",
+            ),
+            transport::Error::Proxy { .. } => {
+                Some("check HTTPS_PROXY and HTTP_PROXY, or except the host with NO_PROXY")
+            }
+            transport::Error::Resolve { .. }
+            | transport::Error::Connect { .. }
+            | transport::Error::Tls { .. }
+            | transport::Error::Broken { .. }
+            | transport::Error::Timeout { .. }
+            | transport::Error::WebSocket { .. }
+            | transport::Error::Closed { .. } => Some(REACH),
+            transport::Error::NotHttp { .. }
+            | transport::Error::TooLarge { .. }
+            | transport::Error::Url { .. }
+            | transport::Error::Status { .. } => Some(ADDRESS),
+            transport::Error::Options(_) => None,
+        },
+        Error::Input(_) => None,
     }
 }
 
