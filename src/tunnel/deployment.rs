@@ -74,7 +74,7 @@ impl Deployment {
             watch: Mutex::new(None),
         };
         let deployment = Self { inner: Arc::new(inner) };
-        let first = deployment.inner.learn(workspace);
+        let first = deployment.inner.learn(workspace).unwrap_or(Event::OtherMessage);
         (deployment, first)
     }
 }
@@ -84,8 +84,8 @@ impl Inner {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what was read, and says it.
-    fn learn(&self, workspace: Workspace) -> Event {
+    /// Remembers what was read, and says it; nothing for a transition that is not known.
+    fn learn(&self, workspace: Workspace) -> Option<Event> {
         let mut known = self.known();
         if known.agent.is_none() {
             known.agent = facts::choose(&workspace, None).ok().map(|agent| agent.name.clone());
@@ -94,18 +94,15 @@ impl Inner {
         let build = &workspace.latest_build;
         self.start_build.send_replace((build.transition == "start").then_some(build.id));
         known.workspace = workspace;
-        told.map_or(Event::OtherMessage, Event::Snapshot)
+        told.map(Event::Snapshot)
     }
 
     async fn resync(&self) -> Event {
         match self.client.workspace(self.workspace).await {
-            Ok(workspace) => match self.learn(workspace) {
-                Event::OtherMessage => Event::ResyncFailed(Failure::new(
-                    FailureKind::Transient,
-                    "the workspace is in a transition that this client does not know",
-                )),
-                told => told,
-            },
+            Ok(workspace) => self.learn(workspace).unwrap_or_else(|| {
+                let why = "the workspace is in a transition that this client does not know";
+                Event::ResyncFailed(Failure::new(FailureKind::Transient, why))
+            }),
             Err(error) => Event::ResyncFailed(facts::failure(&error)),
         }
     }
@@ -178,7 +175,7 @@ impl Inner {
             loop {
                 let event = match watch.next().await {
                     Ok(Fact::Snapshot(workspace)) => match inner.upgrade() {
-                        Some(inner) => inner.learn(*workspace),
+                        Some(inner) => inner.learn(*workspace).unwrap_or(Event::OtherMessage),
                         None => return,
                     },
                     Ok(fact) => match facts::fact(&fact) {

@@ -147,10 +147,8 @@ impl<W: World + 'static> Driver<W> {
     ) -> Result<Ended, CommandError> {
         let mut event = Some(first);
         loop {
-            if let Some(event) = event.take() {
-                if let Some(exit) = self.feed(event) {
-                    return Ok(self.end(exit).await);
-                }
+            if let Some(exit) = event.take().and_then(|event| self.feed(event)) {
+                return Ok(self.end(exit).await);
             }
             let (timer, usage) = (self.next_timer(), self.usage.next);
             event = tokio::select! {

@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn the_agent_is_the_named_one_or_the_only_one_that_is_no_dev_container() {
-        let rows: [(&[(&str, bool)], Option<&str>, Result<&str, AgentProblem>); 7] = [
+        type Row<'a> = (&'a [(&'a str, bool)], Option<&'a str>, Result<&'a str, AgentProblem>);
+        let rows: [Row<'_>; 7] = [
             (&[], None, Err(AgentProblem::None)),
             (&[("main", false)], None, Ok("main")),
             (&[("main", false)], Some("Main"), Err(AgentProblem::NoSuchName(vec!["main".into()]))),

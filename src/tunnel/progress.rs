@@ -62,20 +62,19 @@ impl Progress {
 
     /// Keeps what a stage's words depend on.
     pub(super) fn saw(&mut self, event: &Event) {
-        match event {
-            Event::Snapshot(snapshot) => {
-                if let Agents::One(agent) = &snapshot.agents {
-                    self.agent = Some((agent.status, agent.lifecycle));
-                }
-            }
-            Event::AgentRecord(agent) => self.agent = Some((agent.status, agent.lifecycle)),
-            Event::Agent { lifecycle, .. } => {
-                let status = self.agent.map_or(AgentStatus::Unknown, |(status, _)| status);
-                self.agent = Some((status, *lifecycle));
-            }
-            Event::Build(build) if build.transition == Transition::Start => {}
-            Event::Build(_) => self.agent = None,
-            _ => {}
+        if let Event::Snapshot(snapshot) = event
+            && let Agents::One(agent) = &snapshot.agents
+        {
+            self.agent = Some((agent.status, agent.lifecycle));
+        } else if let Event::AgentRecord(agent) = event {
+            self.agent = Some((agent.status, agent.lifecycle));
+        } else if let Event::Agent { lifecycle, .. } = event {
+            let status = self.agent.map_or(AgentStatus::Unknown, |(status, _)| status);
+            self.agent = Some((status, *lifecycle));
+        } else if let Event::Build(build) = event
+            && build.transition != Transition::Start
+        {
+            self.agent = None;
         }
     }
 

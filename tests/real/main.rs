@@ -17,6 +17,8 @@
 //! skipped loudly): `CODERCTL_TEST_RESTART_SERVER`, `CODERCTL_TEST_RESTART_AGENT` (of `dev`),
 //! `CODERCTL_TEST_STOP` and `CODERCTL_TEST_START` (the workspace's name is their `$1`).
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod connect;
 mod faults;
 mod forward;
