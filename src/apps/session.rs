@@ -58,6 +58,13 @@ const READ: usize = 64 * 1024;
 /// What a program ends with that wrote to a closed pipe: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
+/// What to do about an agent that does not do what it should.
+const BUSY: &str =
+    "the agent may be starting or overloaded: try again, or look at its log in the dashboard";
+
+/// What to do about one that cannot be understood.
+const AGE: &str = "the agent may be too old or too new: update the workspace";
+
 /// What is asked of the workspace.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
@@ -105,7 +112,7 @@ pub(super) async fn dial(tunnel: &dyn Tunnel) -> Result<Box<dyn Stream>, Command
         } else {
             (Kind::Tunnel, "cannot reach the agent's SSH server")
         };
-        CommandError::new(kind, anyhow::Error::new(error).context(what))
+        CommandError::new(kind, anyhow::Error::new(error).context(what)).hint(BUSY)
     })
 }
 
@@ -170,20 +177,20 @@ async fn open(tunnel: &dyn Tunnel, remote: &Remote) -> Result<Session, CommandEr
     timeout(limit, opening).await.unwrap_or_else(|_| {
         let after = limit.as_secs_f32();
         let text = format!("timed out opening an SSH session after {after} s");
-        Err(CommandError::msg(Kind::Timeout, text))
+        Err(CommandError::msg(Kind::Timeout, text).hint(BUSY))
     })
 }
 
 /// A session that could not begin.
 fn refused(error: Error) -> CommandError {
-    let kind = match error {
-        Error::Io { .. } | Error::Ended(_) | Error::NoStatus => Kind::Tunnel,
+    let (kind, hint) = match error {
+        Error::Io { .. } | Error::Ended(_) | Error::NoStatus => (Kind::Tunnel, Some(BUSY)),
         Error::AuthRefused(_)
         | Error::ChannelRefused { .. }
         | Error::RequestRefused(_)
-        | Error::Disconnected { .. } => Kind::Remote,
-        Error::Request { .. } => Kind::Usage,
-        Error::Entropy => Kind::Other,
+        | Error::Disconnected { .. } => (Kind::Remote, Some(BUSY)),
+        Error::Request { .. } => (Kind::Usage, None),
+        Error::Entropy => (Kind::Other, None),
         Error::Identification(_)
         | Error::Malformed(_)
         | Error::TooLong { .. }
@@ -193,10 +200,14 @@ fn refused(error: Error) -> CommandError {
         | Error::Signature
         | Error::Tampered
         | Error::ChannelNumber(_)
-        | Error::Window => Kind::Protocol,
+        | Error::Window => (Kind::Protocol, Some(AGE)),
     };
-    let source = anyhow::Error::new(error);
-    CommandError::new(kind, source.context("cannot open an SSH session in the workspace"))
+    let source = anyhow::Error::new(error).context("cannot open an SSH session in the workspace");
+    let error = CommandError::new(kind, source);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// The terminal, as far as the session has to do with it.
