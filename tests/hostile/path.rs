@@ -112,7 +112,7 @@ async fn a_port_where_nobody_listens_resets_its_connection_alone() {
 #[tokio::test]
 async fn the_agent_is_told_goodbye_after_an_error_too() {
     let deployment = Deployment::start(Plan { agent: AgentKind::Refuses, ..Plan::default() }).await;
-    deployment.ssh_fails(211, &["SSH server refused the connection"]).await;
+    deployment.ssh_fails(211, &["SSH server refused the connection", "hint: "]).await;
     assert_eq!(deployment.count("disconnect"), 1, "{:?}", deployment.journal());
 }
 

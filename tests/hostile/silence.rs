@@ -32,7 +32,7 @@ async fn a_server_that_does_not_answer_the_first_call_is_named() {
     join_all(plans.map(|plan| async move {
         let deployment = Deployment::start(plan).await;
         let url = deployment.url();
-        deployment.ssh_gives_up(207, &[url.trim_start_matches("http://"), "0.1 s"]).await;
+        deployment.ssh_gives_up(207, &[url.trim_start_matches("http://"), "0.1 s", "hint: "]).await;
     }))
     .await;
 }
@@ -102,7 +102,7 @@ async fn each_step_of_a_tunnel_that_gets_no_answer_is_named() {
 #[tokio::test]
 async fn an_agent_that_does_not_speak_ssh_is_left_in_time() {
     let deployment = Deployment::start(Plan { agent: AgentKind::Mute, ..Plan::default() }).await;
-    deployment.ssh_gives_up(207, &["SSH session", "0.2 s"]).await;
+    deployment.ssh_gives_up(207, &["SSH session", "0.2 s", "hint: "]).await;
     deployment.assert_left();
 }
 
