@@ -29,6 +29,8 @@ pub(crate) enum RelayKind {
     Closes,
     /// Upgrades and says nothing.
     Mute,
+    /// Takes the login and closes at once.
+    Leaves,
     /// Says its key and nothing more; passes nothing on.
     Deaf,
     /// Says these bytes where its key belongs.
@@ -78,7 +80,7 @@ impl Relay {
                 let _ = stream.write_all(bytes).await;
                 let _ = http::stay(stream).await;
             }
-            RelayKind::Well | RelayKind::Deaf | RelayKind::Says(_) => {
+            RelayKind::Well | RelayKind::Leaves | RelayKind::Deaf | RelayKind::Says(_) => {
                 // Whatever ends it, it is over.
                 let _ = self.converse(stream).await;
             }
@@ -103,6 +105,9 @@ impl Relay {
                 .encode(&mut hello);
             if let RelayKind::Says(bytes) = &self.kind {
                 hello.extend_from_slice(bytes);
+            }
+            if matches!(self.kind, RelayKind::Leaves) {
+                return writer.write_all(&hello).await.ok();
             }
             queue.send(hello.freeze()).unwrap();
         }

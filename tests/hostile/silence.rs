@@ -12,6 +12,13 @@ use crate::{
     relay::RelayKind,
 };
 
+#[tokio::test]
+#[ignore = "the limit of a dial's step begins anew with every change of step"]
+async fn a_relay_that_throws_us_out_again_and_again_is_given_up() {
+    let deployment = Deployment::start(Plan { relay: RelayKind::Leaves, ..Plan::default() }).await;
+    deployment.ssh_gives_up(209, &["no tunnel", "0.2 s"]).await;
+}
+
 /// Does not answer calls that end like this.
 fn silent(end: &'static str) -> Plan {
     scripted(move |line, _, _| line.ends_with(end).then_some(Reply::Silence))
