@@ -7,6 +7,7 @@ use std::{
 };
 
 use coderctl_tunneler::{AgentId, BuildNumber, Event, Failure, FailureKind};
+use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     api::{self, Client, Fact, StartRequest, Workspace},
     apps::BoxFuture,
-    ui::Ui,
+    ui::{Ui, quoted},
 };
 
 /// How long the number of a start build is waited for before the workspace is read again: the
@@ -52,6 +53,8 @@ struct Known {
     workspace: Workspace,
     /// The agent that was asked for, or chosen: later builds are searched for the same name.
     agent: Option<String>,
+    /// The autostop that was told.
+    told_stop: Option<OffsetDateTime>,
 }
 
 impl Deployment {
@@ -69,7 +72,7 @@ impl Deployment {
             ui: ui.clone(),
             workspace: workspace.id,
             usage_app,
-            known: Mutex::new(Known { workspace: workspace.clone(), agent }),
+            known: Mutex::new(Known { workspace: workspace.clone(), agent, told_stop: None }),
             start_build: watch::Sender::new(None),
             watch: Mutex::new(None),
         };
@@ -84,6 +87,11 @@ impl Inner {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a person sits at the other end, rather than a forward.
+    fn is_session(&self) -> bool {
+        self.usage_app.as_deref() != Some("")
+    }
+
     /// Remembers what was read, and says it; nothing for a transition that is not known.
     fn learn(&self, workspace: Workspace) -> Option<Event> {
         let mut known = self.known();
@@ -92,6 +100,14 @@ impl Inner {
         }
         let told = facts::snapshot(&workspace, known.agent.as_deref());
         let build = &workspace.latest_build;
+        if known.told_stop != build.deadline
+            && self.is_session()
+            && let Some(minutes) = facts::stops_soon(&workspace, OffsetDateTime::now_utc())
+        {
+            known.told_stop = build.deadline;
+            let name = quoted(&workspace.name);
+            self.ui.warn(format_args!("workspace {name} stops by itself in {minutes} min"));
+        }
         self.start_build.send_replace((build.transition == "start").then_some(build.id));
         known.workspace = workspace;
         told.map(Event::Snapshot)

@@ -5,10 +5,15 @@ use coderctl_tunneler::{
     JobStatus, Lifecycle, Snapshot, Transition,
 };
 
+use time::{Duration, OffsetDateTime};
+
 use crate::{
     api::{self, Agent, Fact, WatchError, Workspace},
     error::Kind,
 };
+
+/// When a stop is worth a word: half an hour before, as the Go client (coder/coder: cli/ssh.go).
+const STOP_IS_NEAR: Duration = Duration::minutes(30);
 
 /// Everything that one read of the workspace tells. `name` is the agent that was asked for, or
 /// that was chosen before.
@@ -62,6 +67,13 @@ pub(super) fn choose<'a>(
         (Some(root), None) => Ok(root),
         _ => Err(AgentProblem::Several(names())),
     }
+}
+
+/// How many minutes are left until autostop stops a running workspace, if that is near.
+pub(super) fn stops_soon(workspace: &Workspace, now: OffsetDateTime) -> Option<i64> {
+    let build = &workspace.latest_build;
+    let left = build.deadline.filter(|_| build.transition == "start")? - now;
+    (Duration::ZERO..=STOP_IS_NEAR).contains(&left).then(|| left.whole_minutes())
 }
 
 /// An agent's record.
@@ -179,6 +191,21 @@ mod tests {
             let chosen = choose(&workspace, name).map(|agent| agent.name.as_str());
             assert_eq!(chosen, expected, "{agents:?} {name:?}");
         }
+    }
+
+    #[test]
+    fn a_stop_is_told_half_an_hour_before_and_not_after() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let mut workspace = workspace(&[]);
+        let rows = [(None, None), (Some(31), None), (Some(30), Some(30)), (Some(0), Some(0))];
+        for (deadline, expected) in rows.into_iter().chain([(Some(-1), None)]) {
+            let deadline = deadline.map(|minutes| now + Duration::minutes(minutes));
+            workspace.latest_build.deadline = deadline;
+            assert_eq!(stops_soon(&workspace, now), expected, "{deadline:?}");
+        }
+        workspace.latest_build.deadline = Some(now);
+        workspace.latest_build.transition = "stop".to_owned();
+        assert_eq!(stops_soon(&workspace, now), None);
     }
 
     #[test]
