@@ -39,7 +39,10 @@ async fn a_server_that_does_not_answer_the_first_call_is_named() {
     join_all(plans.map(|plan| async move {
         let deployment = Deployment::start(plan).await;
         let url = deployment.url();
-        deployment.ssh_gives_up(207, &[url.trim_start_matches("http://"), "0.1 s", "hint: "]).await;
+        let arguments = ["ssh", "dev", "--", "exit", "0"];
+        let program = deployment.start_with(&arguments, &[("CODERCTL_HTTP_TIMEOUT", "100ms")]);
+        let words = [url.trim_start_matches("http://"), "0.1 s", "hint: "];
+        program.end().await.fails(207, &words);
     }))
     .await;
 }
@@ -48,7 +51,9 @@ async fn a_server_that_does_not_answer_the_first_call_is_named() {
 async fn a_start_that_is_not_answered_is_given_up_in_time() {
     let stopped = workspace("stop", "succeeded", &[agent("main", "off")]);
     let deployment = Deployment::start(Plan { workspace: stopped, ..silent("/builds") }).await;
-    deployment.ssh_gives_up(208, &["0.1 s"]).await;
+    let variables = [("CODERCTL_HTTP_TIMEOUT", "500ms"), SHORT[0]];
+    let program = deployment.start_with(&["ssh", "dev", "--", "exit", "0"], &variables);
+    program.end().await.fails(208, &["0.5 s"]);
 }
 
 #[tokio::test]
