@@ -160,6 +160,19 @@ impl Inner {
         }
     }
 
+    /// A build that did not succeed, with its job's error, which only a read of the workspace
+    /// tells.
+    async fn with_reason(&self, fact: &Fact) -> Event {
+        let told = match self.client.workspace(self.workspace).await {
+            Ok(workspace) => self.learn(workspace),
+            Err(error) => {
+                tracing::debug!(%error, "the reason is not to be had");
+                None
+            }
+        };
+        told.or_else(|| facts::fact(fact)).unwrap_or(Event::OtherMessage)
+    }
+
     /// The start build to follow: the one that was just asked for, or, where nobody says which, the
     /// one that a fresh read tells.
     async fn start_build(&self) -> Uuid {
@@ -192,6 +205,10 @@ impl Inner {
                 let event = match watch.next().await {
                     Ok(Fact::Snapshot(workspace)) => match inner.upgrade() {
                         Some(inner) => inner.learn(*workspace).unwrap_or(Event::OtherMessage),
+                        None => return,
+                    },
+                    Ok(fact) if facts::wants_reason(&fact) => match inner.upgrade() {
+                        Some(inner) => inner.with_reason(&fact).await,
                         None => return,
                     },
                     Ok(fact) => match facts::fact(&fact) {

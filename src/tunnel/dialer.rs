@@ -10,13 +10,14 @@
 //! found in the map.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use coderctl_tailnet::{
-    control::{DialError, DialFailure},
+    control::{DialError, DialFailure, Refusal},
     derp::dial::TransportDial,
     derp_map::DerpMap,
     ids::PeerId,
@@ -98,9 +99,7 @@ impl Dialer {
         let took = loop {
             let deadline = match stand(&status.borrow_and_update(), peer) {
                 Stand::Up(took) => break took,
-                Stand::Refused(why) => {
-                    return Err(Failure::new(FailureKind::Refused, why));
-                }
+                Stand::Refused(failure) => return Err(failure),
                 Stand::Waiting(on) => limits.for_step(on),
             };
             tokio::select! {
@@ -144,12 +143,12 @@ impl Dialer {
 /// Where a dial stands.
 enum Stand {
     Up(Duration),
-    Refused(String),
+    Refused(Failure),
     Waiting(Step),
 }
 
 /// What a dial waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Coordinator,
     Relay,
@@ -159,7 +158,14 @@ enum Step {
 fn stand(status: &Status, peer: PeerId) -> Stand {
     match (status.reachable.get(&peer), &status.refused) {
         (Some(took), _) => Stand::Up(*took),
-        (None, Some(why)) => Stand::Refused(why.clone()),
+        (None, Some((refusal, why))) => {
+            let kind = match refusal {
+                Refusal::Login => FailureKind::Login,
+                Refusal::Version => FailureKind::Protocol,
+                Refusal::Other => FailureKind::Refused,
+            };
+            Stand::Refused(Failure::new(kind, why.clone()))
+        }
         (None, None) if !status.control => Stand::Waiting(Step::Coordinator),
         (None, None) if !status.relay => Stand::Waiting(Step::Relay),
         (None, None) => Stand::Waiting(Step::Agent),
@@ -169,7 +175,9 @@ fn stand(status: &Status, peer: PeerId) -> Stand {
 /// How long a dial may wait for each step.
 struct Limits {
     limit: Option<Duration>,
-    step: Option<(Step, tokio::time::Instant)>,
+    /// When each step was first waited for. A relay that lets us in and drops us again and again
+    /// gets no more time than one that does not answer.
+    begun: BTreeMap<Step, tokio::time::Instant>,
 }
 
 /// When a step has had its time.
@@ -181,16 +189,12 @@ struct Deadline {
 
 impl Limits {
     fn begin(limit: Option<Duration>) -> Self {
-        Self { limit, step: None }
+        Self { limit, begun: BTreeMap::new() }
     }
 
-    /// The deadline of `step`, which began now unless it was the step before.
+    /// The deadline of `step`, which began when it was first waited for.
     fn for_step(&mut self, step: Step) -> Deadline {
-        let since = match self.step {
-            Some((before, since)) if before == step => since,
-            Some(_) | None => tokio::time::Instant::now(),
-        };
-        self.step = Some((step, since));
+        let since = *self.begun.entry(step).or_insert_with(tokio::time::Instant::now);
         let limit = self.limit.unwrap_or(match step {
             Step::Coordinator | Step::Relay => WAY_TIMEOUT,
             Step::Agent => AGENT_TIMEOUT,

@@ -86,6 +86,19 @@ pub(super) fn record(agent: &Agent) -> AgentRecord {
     }
 }
 
+/// Whether the watch told of a build that did not succeed: it never says why.
+pub(super) fn wants_reason(fact: &Fact) -> bool {
+    match fact {
+        Fact::Build { job_status, .. } => matches!(job_status.as_str(), "failed" | "canceled"),
+        Fact::Agent { .. }
+        | Fact::SeveralAgents
+        | Fact::NoSuchAgent
+        | Fact::NoAgent
+        | Fact::Snapshot(_)
+        | Fact::Other => false,
+    }
+}
+
 /// What the watch told, apart from snapshots.
 pub(super) fn fact(fact: &Fact) -> Option<Event> {
     Some(match fact {

@@ -4,17 +4,48 @@ use coderctl_tunneler::{Exit, JobStatus, Outcome};
 
 use crate::error::{CommandError, Kind};
 
+/// What an exit means, with the next step that it suggests.
+///
+/// # Errors
+/// As [`tell`].
+pub(super) fn conclude(
+    exit: Exit,
+    workspace: &str,
+    signal: Option<u8>,
+) -> Result<u8, CommandError> {
+    tell(exit, workspace, signal).map_err(|error| match next_step(error.kind) {
+        Some(step) if error.hints.is_empty() => error.hint(step),
+        Some(_) | None => error,
+    })
+}
+
+/// What to do about an error of this kind, where its cause suggests nothing better.
+fn next_step(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Stopped => "start it again, or look at its builds in the dashboard",
+        Kind::Build => "look at the build's log in the dashboard, repair its cause and try again",
+        Kind::Deleted => "`coderctl list` shows the workspaces that there are",
+        Kind::Workspace => "`coderctl list` shows your workspaces",
+        Kind::Agent => "look at the workspace's agents in the dashboard, or name another",
+        Kind::AgentState => "look at the agent's log in the dashboard, or restart the workspace",
+        Kind::Timeout => "try again, and look at the workspace in the dashboard meanwhile",
+        Kind::Server => "check the network and the deployment, then try again",
+        Kind::Tunnel => "the deployment's relay must be reachable; -v shows how far it got",
+        Kind::Protocol => "compare the versions of the deployment and of coderctl",
+        Kind::Login => "log in again with `coderctl login URL`, or renew CODER_SESSION_TOKEN",
+        Kind::Other | Kind::Usage | Kind::Signal(_) | Kind::Local | Kind::Remote | Kind::Lost => {
+            return None;
+        }
+    })
+}
+
 /// What an exit means for a program whose app was up or not.
 ///
 /// `workspace` is the name as the user knows it; `signal` the signal that asked for the end.
 ///
 /// # Errors
 /// Every outcome but a done app and a wanted end of an app that was up.
-pub(super) fn conclude(
-    exit: Exit,
-    workspace: &str,
-    signal: Option<u8>,
-) -> Result<u8, CommandError> {
+fn tell(exit: Exit, workspace: &str, signal: Option<u8>) -> Result<u8, CommandError> {
     let fail = |kind, text: String| Err(CommandError::msg(kind, text));
     match exit.outcome {
         Outcome::AppDone(code) => Ok(code),
@@ -73,7 +104,7 @@ pub(super) fn conclude(
             Kind::Agent,
             format!("workspace {workspace} has several agents{}", listed(&names)),
         )
-        .hint(format!("name one: {workspace}.AGENT"))),
+        .hint(format!("name one: {}.AGENT", workspace.trim_matches('`')))),
         Outcome::NoSuchAgent(names) => fail(
             Kind::Agent,
             format!("workspace {workspace} has no agent of that name{}", listed(&names)),
@@ -92,8 +123,7 @@ pub(super) fn conclude(
             Kind::Workspace,
             format!("there is no workspace {workspace}, or you have no access to it"),
         ),
-        Outcome::NotLoggedIn => Err(CommandError::msg(Kind::Login, "the session token is refused")
-            .hint("log in again: coderctl login URL")),
+        Outcome::NotLoggedIn => fail(Kind::Login, "the session token is refused".into()),
         Outcome::WatchUnusable(text) => fail(
             Kind::Protocol,
             format!("the server refuses to tell about workspace {workspace}: {text}"),

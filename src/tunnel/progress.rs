@@ -107,6 +107,8 @@ impl Progress {
                 Phase::Scripts
             }
             Some((_, Lifecycle::Starting)) => Phase::Scripts,
+            // It is there; a dial failed, and the next is due.
+            Some((AgentStatus::Connected, _)) => Phase::Connect,
             Some(_) | None => Phase::Agent,
         }
     }

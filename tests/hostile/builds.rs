@@ -46,7 +46,6 @@ async fn a_build_that_fails_or_is_canceled_is_told_as_such() {
 }
 
 #[tokio::test]
-#[ignore = "the watch does not tell the reason, and the end does not wait for a read that does"]
 async fn a_build_that_fails_is_told_with_its_reason() {
     let build = (Vec::new(), Some(("failed", "no\u{1b}[31m quota\nhint: run rm")));
     let deployment = Deployment::start(Plan { build, ..at(stopped()) }).await;

@@ -20,7 +20,6 @@ fn refusing(ends: &'static [&'static str], status: u16, body: serde_json::Value)
 const COORDINATION: &[&str] = &["/api/v2/tailnet", "/coordinate"];
 
 #[tokio::test]
-#[ignore = "every refusal of the coordinator ends with 209"]
 async fn a_coordinator_that_refuses_the_token_or_the_version_has_their_exit_codes() {
     let version = json!({
         "message": "Unknown or unsupported API version",
@@ -173,7 +172,6 @@ async fn a_token_that_is_refused_under_a_live_session_ends_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "the refusal of the coordinator ends with 209"]
 async fn a_token_that_is_refused_in_mid_flight_ends_what_has_not_begun() {
     let deployment = Deployment::start(scripted(|line, _, _| {
         (!line.ends_with("/workspace/dev")).then(|| Reply::error(401, "API key is invalid."))

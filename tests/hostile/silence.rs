@@ -13,7 +13,6 @@ use crate::{
 };
 
 #[tokio::test]
-#[ignore = "the limit of a dial's step begins anew with every change of step"]
 async fn a_relay_that_throws_us_out_again_and_again_is_given_up() {
     let deployment = Deployment::start(Plan { relay: RelayKind::Leaves, ..Plan::default() }).await;
     deployment.ssh_gives_up(209, &["no tunnel", "0.2 s"]).await;

@@ -38,7 +38,7 @@ mod dial;
 mod resume;
 mod session;
 
-pub use dial::{DialError, DialFailure};
+pub use dial::{DialError, DialFailure, Refusal};
 pub use resume::ResumeToken;
 pub use session::Down;
 

@@ -41,7 +41,7 @@ use self::{
     disco::RelayDisco,
 };
 use crate::{
-    control::{Control, ControlEvent, DialError, DialFailure, ResumeToken, Settings},
+    control::{Control, ControlEvent, DialError, DialFailure, Refusal, ResumeToken, Settings},
     coordinate::PeerUpdate,
     derp::{
         dial::Dial,
@@ -100,8 +100,9 @@ pub struct Status {
     pub relay: bool,
     /// What went wrong last, for people. Not to be printed unescaped.
     pub problem: Option<String>,
-    /// There will be no tailnet: the coordinator refused us for good.
-    pub refused: Option<String>,
+    /// There will be no tailnet: the coordinator refused us for good. What is wrong with us, and
+    /// its words, not to be printed unescaped.
+    pub refused: Option<(Refusal, String)>,
 }
 
 /// A tailnet in use. Dropping it ends it without a goodbye: prefer [`Tailnet::close`].
@@ -382,7 +383,7 @@ impl Driver {
                 });
             }
             ControlEvent::Refused(error) => {
-                self.change(|status| status.refused = Some(error.to_string()));
+                self.change(|status| status.refused = Some((error.refusal, error.to_string())));
             }
             ControlEvent::DerpMap(map) => self.use_map(control, map),
             ControlEvent::Peer(update) => self.peer(update),

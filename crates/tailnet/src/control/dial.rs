@@ -8,11 +8,24 @@ use serde::Deserialize;
 pub struct DialError {
     /// What follows from it.
     pub failure: DialFailure,
+    /// What is wrong with us, if the server said so.
+    pub refusal: Refusal,
     /// What happened, for people. Not to be printed unescaped.
     pub message: String,
     /// What was beneath.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What is wrong with us, in the server's eyes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The session token is not taken.
+    Login,
+    /// It speaks another version of the tailnet API.
+    Version,
+    /// Something else, or nothing.
+    Other,
 }
 
 /// What follows from a failed dial.
@@ -36,6 +49,7 @@ impl DialError {
         let source = cause.into();
         DialError {
             failure: DialFailure::Transient,
+            refusal: Refusal::Other,
             message: format!("cannot reach the coordinator: {source}"),
             source: Some(source),
         }
@@ -52,6 +66,11 @@ impl DialError {
             400 | 401 | 404 | 409 | 500 => DialFailure::Refused,
             _ => DialFailure::Transient,
         };
+        let refusal = match status {
+            401 => Refusal::Login,
+            400 if about("version") => Refusal::Version,
+            _ => Refusal::Other,
+        };
         let mut message = format!("the coordinator answered with HTTP status {status}");
         for text in [&answer.message, &answer.detail] {
             if !text.is_empty() {
@@ -62,7 +81,7 @@ impl DialError {
         if about("version") {
             message.push_str(" (server and client speak different versions)");
         }
-        DialError { failure, message, source: None }
+        DialError { failure, refusal, message, source: None }
     }
 }
 
