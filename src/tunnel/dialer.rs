@@ -95,10 +95,30 @@ impl Dialer {
         let mut status = begun.tailnet.status();
         let mut pending =
             Pending { tailnet: Some(begun.tailnet), given_up: Arc::clone(&self.given_up) };
+        // What an earlier dial left behind goes while this one comes.
+        let (outcome, ()) = tokio::join!(self.reach(&mut status, peer), self.leave());
+        let Some(tailnet) = pending.tailnet.take() else {
+            return Err(Failure::new(FailureKind::Transient, "the tailnet ended"));
+        };
+        match outcome {
+            Ok(took) => Ok(Box::new(Connection { handle: tailnet.handle(), tailnet, peer, took })),
+            Err(failure) => {
+                tailnet.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Waits until `peer` can be reached; how long its handshake took.
+    async fn reach(
+        &self,
+        status: &mut watch::Receiver<Status>,
+        peer: PeerId,
+    ) -> Result<Duration, Failure> {
         let mut limits = Limits::begin(self.limit);
-        let took = loop {
+        loop {
             let deadline = match stand(&status.borrow_and_update(), peer) {
-                Stand::Up(took) => break took,
+                Stand::Up(took) => return Ok(took),
                 Stand::Refused(failure) => return Err(failure),
                 Stand::Waiting(on) => limits.for_step(on),
             };
@@ -111,11 +131,7 @@ impl Dialer {
                     return Err(Failure::new(FailureKind::Transient, why));
                 }
             }
-        };
-        let Some(tailnet) = pending.tailnet.take() else {
-            return Err(Failure::new(FailureKind::Transient, "the tailnet ended"));
-        };
-        Ok(Box::new(Connection { handle: tailnet.handle(), tailnet, peer, took }))
+        }
     }
 
     /// Takes leave of everything that was given up.
