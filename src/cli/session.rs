@@ -86,11 +86,7 @@ impl Session {
 
 /// The proxies of the environment. One that cannot be understood counts as absent, as with Go.
 fn proxies(ui: &Ui) -> Proxies {
-    let variable = |name: &'static str| {
-        let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
-        value.ok().filter(|value| !value.is_empty())
-    };
-    Proxies::parse(variable).unwrap_or_else(|error| {
+    Proxies::from_env().unwrap_or_else(|error| {
         ui.warn(format_args!("{error}; no proxy is used"));
         Proxies::none()
     })

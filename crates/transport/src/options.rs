@@ -30,13 +30,14 @@ impl Options {
 }
 
 impl Default for Options {
-    /// The environment's proxies, the system's roots, no extra headers.
+    /// No proxies (those of the environment are [`Proxies::from_env`]), the system's roots, no extra
+    /// headers.
     fn default() -> Self {
         Self {
             ca_file: None,
             client_cert: None,
             headers: HeaderMap::new(),
-            proxies: Proxies::from_env(),
+            proxies: Proxies::none(),
             user_agent: concat!("coderctl/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Self::CONNECT_TIMEOUT,
         }

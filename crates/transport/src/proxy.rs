@@ -59,17 +59,14 @@ impl Proxies {
         Self::default()
     }
 
-    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` in upper or lower case. A setting that
-    /// cannot be understood counts as absent, as in Go; [`Proxies::parse`] says what is wrong.
-    #[must_use]
-    pub fn from_env() -> Self {
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` in upper or lower case.
+    ///
+    /// # Errors
+    /// [`ProxyError`] names the variable that is no proxy URL; in Go it counts as absent.
+    pub fn from_env() -> Result<Self, ProxyError> {
         Self::parse(|name| {
             let value = env::var(name).ok().or_else(|| env::var(name.to_ascii_lowercase()).ok());
             value.filter(|value| !value.is_empty())
-        })
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "proxy setting ignored");
-            Self::default()
         })
     }
 
