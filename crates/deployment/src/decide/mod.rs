@@ -1,0 +1,1 @@
+//! What is decided, as pure tables: tokens, watch, reinitialisation, builds.

@@ -1,0 +1,10 @@
+//! The HTTP face: REST, watches, logs, upgrades.
+
+use axum::Router;
+
+use crate::state::State;
+
+/// Every route of the deployment.
+pub fn router(state: State) -> Router {
+    Router::new().merge(crate::rpc::routes()).with_state(state)
+}

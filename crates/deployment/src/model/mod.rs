@@ -1,0 +1,1 @@
+//! Users, workspaces, builds, agents: the rows.
