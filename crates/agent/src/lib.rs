@@ -6,4 +6,5 @@
 //!       └── reinit (claims, new agent id)  └── tailnet ── ssh (1, 22) · pty (2) · speedtest (3) · http (4) · any port
 //! ```
 
+pub mod pty;
 pub mod ssh;

@@ -1,1 +1,12 @@
 //! The SSH server of the workspace: sessions, forwards, sftp.
+//!
+//! Whoever reaches it is let in (`none`): the tunnel below has authenticated the client already.
+//! Sessions run as the agent's own user, whatever user name the client gives.
+
+mod observer;
+mod server;
+mod settings;
+
+pub use observer::{Connection, NoObserver, SessionKind, SessionObserver};
+pub use server::Server;
+pub use settings::{Blocks, MAX_TIMEOUT, SessionEnvironment, Settings};
