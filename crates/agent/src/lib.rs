@@ -5,6 +5,17 @@
 //!       │                                  │
 //!       └── reinit (claims, new agent id)  └── tailnet ── ssh (1, 22) · pty (2) · speedtest (3) · http (4) · any port
 //! ```
+//!
+//! [`run`] is all that is needed to have one; any number may run in one process.
 
+mod options;
 pub mod pty;
+mod services;
 pub mod ssh;
+mod supervisor;
+mod token;
+
+pub use options::{Login, LoginError, OnNewAgentId, Options};
+pub use services::{Handler, Services, Serving};
+pub use supervisor::{Error, run};
+pub use token::{NoToken, Refreshing, Token, TokenSource};
