@@ -21,7 +21,12 @@
 //!
 //! **Who is believed.** A datagram counts for the peer whose key the relay names, and only if that
 //! peer's tunnel opens it; the packet inside must come from one of that peer's addresses and be for
-//! ours. Everything else is counted and dropped.
+//! one of ours. Everything else is counted and dropped. An address that a peer claims while another
+//! one that is there has it, or that is our own, is not the claimant's.
+//!
+//! **Two roles.** A client reaches out: it begins the handshake with each peer and keeps the tunnel
+//! alive. An agent ([`Role::Agent`]) is reached: it answers handshakes, and begins one only when it
+//! has something to send and no session (coder/coder: tailnet/configmaps.go).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
@@ -33,7 +38,8 @@ use crate::disco;
 use crate::ids::{PeerId, RegionId};
 use crate::keys::{NodePrivate, NodePublic};
 use crate::node::Node;
-use crate::stack::{SmolStack, Stack, StackConfig, StackEvent};
+use crate::packet;
+use crate::stack::{SmolStack, Stack, StackConfig, StackError, StackEvent};
 use crate::wg::{Handshake, NoiseTunnel, PERSISTENT_KEEPALIVE, Tunnel, TunnelStats};
 
 mod egress;
@@ -71,9 +77,19 @@ pub trait Disco: Send {
     fn set_peers(&mut self, peers: &[(NodePublic, crate::keys::DiscoPublic)]);
 }
 
+/// Who begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// We reach out to our peers.
+    #[default]
+    Client,
+    /// Our peers reach out to us.
+    Agent,
+}
+
 /// The data path. See the module's header for how to drive it.
 pub struct Engine {
-    address: Ipv6Addr,
+    role: Role,
     stack: Box<dyn Stack>,
     make_tunnel: TunnelMaker,
     disco: Option<Box<dyn Disco>>,
@@ -85,6 +101,7 @@ pub struct Engine {
     buffer: BytesMut,
     stats: EngineStats,
     retired: TunnelStats,
+    retired_traffic: Traffic,
 }
 
 /// What the coordinator says about a peer.
@@ -125,10 +142,65 @@ pub struct EngineStats {
     /// Opened packets whose source is none of the peer's addresses, or whose destination is not
     /// ours.
     pub wrong_address: u64,
+    /// Addresses that a peer claimed and another one has, or we.
+    pub wrong_claims: u64,
     /// Disco messages answered.
     pub disco_answered: u64,
     /// Disco messages that wanted no answer or deserved none.
     pub disco_ignored: u64,
+}
+
+/// IP packets inside the tunnels, in both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets from peers.
+    pub rx_packets: u64,
+    /// Their bytes, with IP headers.
+    pub rx_bytes: u64,
+    /// Packets to peers.
+    pub tx_packets: u64,
+    /// Their bytes, with IP headers.
+    pub tx_bytes: u64,
+}
+
+impl Traffic {
+    fn received(&mut self, packet: &[u8]) {
+        self.rx_packets += 1;
+        self.rx_bytes += packet.len() as u64;
+    }
+
+    fn sent(&mut self, packet: &[u8]) {
+        self.tx_packets += 1;
+        self.tx_bytes += packet.len() as u64;
+    }
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_packets: self.tx_packets + other.tx_packets,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+        }
+    }
+}
+
+/// One peer, as the engine knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Who.
+    pub id: PeerId,
+    /// Its addresses in the tunnel.
+    pub addresses: Vec<Ipv6Addr>,
+    /// Age of its last completed handshake, `None` before the first and long after the last.
+    pub last_handshake: Option<Duration>,
+    /// The coordinator does not see it any more.
+    pub lost: bool,
+    /// Its packets since it became known with this key.
+    pub traffic: Traffic,
 }
 
 /// What an [`Engine`] is made with.
@@ -156,7 +228,7 @@ impl Engine {
     /// An engine of given parts: `stack` with our address, `make_tunnel` for each peer key.
     pub fn with_parts(stack: Box<dyn Stack>, make_tunnel: TunnelMaker) -> Self {
         Self {
-            address: stack.address(),
+            role: Role::Client,
             stack,
             make_tunnel,
             disco: None,
@@ -168,6 +240,7 @@ impl Engine {
             buffer: BytesMut::new(),
             stats: EngineStats::default(),
             retired: TunnelStats::default(),
+            retired_traffic: Traffic::default(),
         }
     }
 
@@ -177,9 +250,27 @@ impl Engine {
         self.disco = Some(disco);
     }
 
-    /// Our address in the tunnel.
+    /// Plays this role for the peers that become known from now on.
+    pub fn set_role(&mut self, role: Role) {
+        self.role = role;
+    }
+
+    /// Our (first) address in the tunnel.
     pub fn address(&self) -> Ipv6Addr {
-        self.address
+        self.stack.address()
+    }
+
+    /// Has other addresses in the tunnel from now on; see [`Stack::set_addresses`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::set_addresses`].
+    pub fn set_addresses(
+        &mut self,
+        addresses: &[Ipv6Addr],
+        now: Instant,
+    ) -> Result<(), StackError> {
+        self.stack.set_addresses(addresses, now)
     }
 
     /// The connections, sockets and pings. After a call that changes anything, drain the engine.
@@ -220,7 +311,13 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         match peer.tunnel.open(datagram, now) {
             Ok(Some(inner)) => {
-                if peer.may_send(&inner, self.address) {
+                let may_send = packet::addresses(&inner).is_some_and(|(source, destination)| {
+                    self.stack.addresses().contains(&destination)
+                        && self.by_address.get(&source) == Some(&id)
+                        && packet::is_tunnel_address(&source)
+                });
+                if may_send {
+                    peer.traffic.received(&inner);
                     self.stack.ingest(&inner, now);
                 } else {
                     self.stats.wrong_address += 1;
@@ -334,6 +431,27 @@ impl Engine {
         self.peers.values().fold(self.retired, |sum, peer| sum + peer.tunnel.stats())
     }
 
+    /// The packets inside all tunnels together, those of replaced and removed peers included.
+    pub fn traffic(&self) -> Traffic {
+        self.peers.values().fold(self.retired_traffic, |sum, peer| sum + peer.traffic)
+    }
+
+    /// The peer that has this address.
+    pub fn peer_at(&self, address: &Ipv6Addr) -> Option<PeerId> {
+        self.by_address.get(address).copied()
+    }
+
+    /// An address of a peer that it really has.
+    pub fn peer_address(&self, id: PeerId) -> Option<Ipv6Addr> {
+        let mut addresses = self.peers.get(&id)?.node.addresses.iter();
+        addresses.find(|address| self.by_address.get(*address) == Some(&id)).copied()
+    }
+
+    /// What is known about all peers.
+    pub fn peer_infos(&self, now: Instant) -> Vec<PeerInfo> {
+        self.peers.iter().map(|(id, peer)| peer.info(*id, now)).collect()
+    }
+
     /// Handshakes, keepalives, and packets that waited for a session.
     fn send_of_tunnels(&mut self, now: Instant, sink: &mut dyn TransmitSink) {
         for peer in self.peers.values_mut() {
@@ -351,8 +469,13 @@ impl Engine {
         if !same_key {
             self.forget_peer(id, now);
             let mut tunnel = (self.make_tunnel)(&node.key, now);
-            tunnel.set_keepalive(Some(PERSISTENT_KEEPALIVE));
-            tunnel.connect(now);
+            match self.role {
+                Role::Client => {
+                    tunnel.set_keepalive(Some(PERSISTENT_KEEPALIVE));
+                    tunnel.connect(now);
+                }
+                Role::Agent => {}
+            }
             // Two peers with one key cannot be told apart; the newer name is right.
             if let Some(other) = self.by_key.insert(node.key, id) {
                 self.forget_peer(other, now);
@@ -361,16 +484,29 @@ impl Engine {
             self.peers.insert(id, Peer::new(node, tunnel, now));
         } else if let Some(peer) = self.peers.get_mut(&id) {
             for address in peer.replace_node(node) {
-                self.by_address.remove(&address);
-                self.stack.fail_remote(address, now);
+                if self.by_address.get(&address) == Some(&id) {
+                    self.by_address.remove(&address);
+                    self.stack.fail_remote(address, now);
+                }
             }
         }
-        if let Some(peer) = self.peers.get(&id) {
-            for address in &peer.node.addresses {
+        self.claim_addresses(id);
+        self.tell_disco();
+    }
+
+    /// Gives a peer its addresses, but for those that others have.
+    fn claim_addresses(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        for address in &peer.node.addresses {
+            let owner = self.by_address.get(address).filter(|owner| **owner != id);
+            let taken = owner.and_then(|owner| self.peers.get(owner)).is_some_and(Peer::is_there);
+            if taken || self.stack.addresses().contains(address) {
+                tracing::warn!(peer = %id, %address, "a peer claims an address that is not its own");
+                self.stats.wrong_claims += 1;
+            } else {
                 self.by_address.insert(*address, id);
             }
         }
-        self.tell_disco();
     }
 
     fn remove_peer(&mut self, id: PeerId, now: Instant) {
@@ -383,6 +519,7 @@ impl Engine {
     fn forget_peer(&mut self, id: PeerId, now: Instant) -> bool {
         let Some(peer) = self.peers.remove(&id) else { return false };
         self.retired = self.retired + peer.tunnel.stats();
+        self.retired_traffic = self.retired_traffic + peer.traffic;
         self.by_key.remove(&peer.node.key);
         for address in &peer.node.addresses {
             if self.by_address.get(address) == Some(&id) {
@@ -432,7 +569,7 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")
-            .field("address", &self.address)
+            .field("addresses", &self.stack.addresses())
             .field("peers", &self.peers.keys())
             .field("stats", &self.stats)
             .finish_non_exhaustive()

@@ -24,6 +24,12 @@
 //! so all streams together may have only so much unacknowledged ([`StackConfig::in_flight`]); each
 //! gets a fair share. [`Stack::send`] hands out no more room than that.
 //!
+//! **A port may be decided on as it is asked for.** With [`Stack::forward`] a SYN to a port where
+//! nobody listens is held back and told by [`Stack::poll_arrival`]; only [`Stack::accept_syn`] lets
+//! the handshake go on, and [`Stack::refuse_syn`] answers as a closed port does. So a forwarder can
+//! dial first, and its client sees a refused connection where there is nothing. (coder/tailscale:
+//! wgengine/netstack/netstack.go, `acceptTCP`.)
+//!
 //! [`SmolStack`] is the implementation in use: the TCP core of smoltcp, one socket set for each
 //! connection, found through our own table and woken by our own timers, because smoltcp would scan
 //! every socket for every packet.
@@ -36,6 +42,7 @@ use bytes::BytesMut;
 mod budget;
 mod connection;
 mod device;
+mod forwarder;
 mod id;
 mod listener;
 mod owed;
@@ -46,7 +53,7 @@ mod timers;
 mod udp;
 mod way;
 
-pub use id::{ConnectionId, ListenerId, PingId, UdpId};
+pub use id::{ConnectionId, ListenerId, PingId, SynId, UdpId};
 pub use smol::SmolStack;
 
 /// What a [`Stack`] is made with.
@@ -101,8 +108,20 @@ impl StackConfig {
 
 /// TCP, UDP and ping inside the tunnel.
 pub trait Stack: Send {
-    /// Our address.
+    /// Our first address: the source of what we begin.
     fn address(&self) -> Ipv6Addr;
+
+    /// All our addresses, the first one first.
+    fn addresses(&self) -> &[Ipv6Addr];
+
+    /// Has other addresses from now on, at most [`MAX_OWN_ADDRESSES`]. Connections of addresses
+    /// that are gone are reset.
+    ///
+    /// # Errors
+    ///
+    /// [`StackError::Unaddressable`] for none and for one that cannot be inside the tunnel,
+    /// [`StackError::TooMany`]; then nothing changes.
+    fn set_addresses(&mut self, addresses: &[Ipv6Addr], now: Instant) -> Result<(), StackError>;
 
     /// Opens a TCP connection. [`StackEvent::Connected`], [`StackEvent::Refused`] or
     /// [`StackEvent::Closed`] follows.
@@ -127,6 +146,24 @@ pub trait Stack: Send {
 
     /// Stops accepting; connections that wait are reset.
     fn unlisten(&mut self, listener: ListenerId, now: Instant);
+
+    /// Holds SYNs and datagrams to ports that nobody has for [`Stack::poll_arrival`] from now on,
+    /// instead of refusing them.
+    fn forward(&mut self);
+
+    /// The next SYN or flow of datagrams that waits for a decision.
+    fn poll_arrival(&mut self) -> Option<Arrival>;
+
+    /// Whether [`Stack::poll_arrival`] may have something.
+    fn has_arrivals(&self) -> bool;
+
+    /// Lets the handshake of a held SYN go on. [`StackEvent::Connected`] follows, or one of the
+    /// events that end a connection. `None` when the SYN is gone: its sender took it back, or its
+    /// peer left.
+    fn accept_syn(&mut self, id: SynId, now: Instant) -> Option<ConnectionId>;
+
+    /// Answers a held SYN with a RST, as a closed port does.
+    fn refuse_syn(&mut self, id: SynId, now: Instant);
 
     /// Lets `read` look at received bytes, in order, until it takes less than it was given; it
     /// returns how many it took. The result is what was taken altogether.
@@ -182,7 +219,7 @@ pub trait Stack: Send {
     /// The socket's own port, `None` for an id that is not in force.
     fn udp_port(&self, id: UdpId) -> Option<u16>;
 
-    /// Sends one datagram.
+    /// Sends one datagram. A flow ([`Arrival::Udp`]) sends from the address it was asked at.
     ///
     /// # Errors
     ///
@@ -230,8 +267,39 @@ pub trait Stack: Send {
     /// How many TCP connections exist, those that end in the background included.
     fn connections(&self) -> usize;
 
+    /// The TCP connections that are established and not over: our port and the other end of each.
+    fn established(&self) -> Vec<(u16, SocketAddrV6)>;
+
     /// Counters.
     fn stats(&self) -> StackStats;
+}
+
+/// Addresses that a stack has at most; an agent has two. (smoltcp's list holds two unless it is
+/// built otherwise.)
+pub const MAX_OWN_ADDRESSES: usize = 2;
+
+/// Something that waits for a decision; see [`Stack::forward`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// A SYN. It waits until [`Stack::accept_syn`] or [`Stack::refuse_syn`].
+    Tcp {
+        /// To answer it with.
+        id: SynId,
+        /// Our address and the port that is asked for.
+        local: SocketAddrV6,
+        /// Who asks.
+        remote: SocketAddrV6,
+    },
+    /// The first datagram of a flow: of one port of one peer to one of ours. The flow is a UDP
+    /// socket, whose first datagram waits; it lasts until [`Stack::udp_close`].
+    Udp {
+        /// The flow.
+        id: UdpId,
+        /// Our address and port.
+        local: SocketAddrV6,
+        /// The other end.
+        remote: SocketAddrV6,
+    },
 }
 
 /// Where a [`Stack`] puts its packets.

@@ -61,6 +61,7 @@ impl PacketSink for Egress<'_> {
         let now = self.now;
         let Some(peer) = self.peer(destination) else { return };
         let route = peer.route();
+        peer.traffic.sent(&packet);
         // Without a datagram the session ended in this very moment: the packet waits in the
         // tunnel.
         if let Some(packet) = peer.tunnel.seal(packet, now) {

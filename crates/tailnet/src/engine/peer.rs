@@ -3,10 +3,9 @@
 use std::net::Ipv6Addr;
 use std::time::Instant;
 
-use super::{Event, LOST_AFTER, Route};
+use super::{Event, LOST_AFTER, PeerInfo, Route, Traffic};
 use crate::ids::PeerId;
 use crate::node::Node;
-use crate::packet;
 use crate::wg::{Handshake, Tunnel};
 
 /// A peer, its tunnel, and what was reported about it.
@@ -19,6 +18,7 @@ pub(super) struct Peer {
     lost: bool,
     /// The last moment at which the peer is known to have been there.
     last_handshake: Instant,
+    pub(super) traffic: Traffic,
 }
 
 impl Peer {
@@ -31,6 +31,7 @@ impl Peer {
             silent: false,
             lost: false,
             last_handshake: now,
+            traffic: Traffic::default(),
         }
     }
 
@@ -53,6 +54,21 @@ impl Peer {
         self.lost = true;
     }
 
+    /// Whether the coordinator sees the peer.
+    pub(super) fn is_there(&self) -> bool {
+        !self.lost
+    }
+
+    pub(super) fn info(&self, id: PeerId, now: Instant) -> PeerInfo {
+        PeerInfo {
+            id,
+            addresses: self.node.addresses.clone(),
+            last_handshake: self.tunnel.since_handshake(now),
+            lost: self.lost,
+            traffic: self.traffic,
+        }
+    }
+
     /// When a lost peer is to be removed.
     pub(super) fn removal_at(&self) -> Option<Instant> {
         self.lost.then(|| self.last_handshake + LOST_AFTER)
@@ -65,15 +81,6 @@ impl Peer {
         }
         self.note_handshake(now);
         self.removal_at().is_some_and(|at| at <= now)
-    }
-
-    /// Whether an opened packet may come from this peer, by its source and destination.
-    pub(super) fn may_send(&self, packet: &[u8], ours: Ipv6Addr) -> bool {
-        packet::addresses(packet).is_some_and(|(source, destination)| {
-            destination == ours
-                && self.node.addresses.contains(&source)
-                && packet::is_tunnel_address(&source)
-        })
     }
 
     /// What is to be reported about the tunnel since the last time.

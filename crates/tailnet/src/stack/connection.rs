@@ -12,9 +12,10 @@ use super::timers::Timer;
 use super::{CloseReason, ConnectionStatus, ListenerId, StackConfig};
 use crate::packet::{MSS, TcpSegment};
 
-/// What tells connections apart: our port, and the other end.
+/// What tells connections apart: our end, and the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tuple {
+    pub(super) local: Ipv6Addr,
     pub(super) port: u16,
     pub(super) remote: Ipv6Addr,
     pub(super) remote_port: u16,

@@ -17,6 +17,10 @@ id! {
     ListenerId
 }
 id! {
+    /// A SYN that waits for a decision.
+    SynId
+}
+id! {
     /// A UDP socket.
     UdpId
 }

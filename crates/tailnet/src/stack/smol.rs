@@ -15,19 +15,20 @@ use std::time::Instant;
 use bytes::BytesMut;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpEndpoint};
 
 use super::budget::{Budget, Buffers};
 use super::connection::{Connection, Tuple};
 use super::device::Door;
+use super::forwarder::Forwarder;
 use super::listener::Listeners;
 use super::ping::Pings;
 use super::random::Random;
 use super::timers::Timers;
-use super::udp::{Delivery, Udp};
+use super::udp::Udp;
 use super::{
-    CloseReason, ConnectionId, ConnectionStatus, ListenerId, PacketSink, PingId, RecvError,
-    SendError, Stack, StackConfig, StackError, StackEvent, StackStats, UdpId,
+    Arrival, CloseReason, ConnectionId, ConnectionStatus, ListenerId, PacketSink, PingId,
+    RecvError, SendError, Stack, StackConfig, StackError, StackEvent, StackStats, SynId, UdpId,
 };
 use crate::packet::{self, MAX_UDP_PAYLOAD, Packet, Upper, build};
 
@@ -35,13 +36,15 @@ use crate::packet::{self, MAX_UDP_PAYLOAD, Packet, Upper, build};
 /// out-of-order segments, answers to pings, UDP.
 const ANSWERS: usize = 1024;
 
+mod forward;
 mod ingest;
 mod settle;
 mod transmit;
 
-/// TCP, UDP and pings over one address.
+/// TCP, UDP and pings.
 pub struct SmolStack {
     config: StackConfig,
+    addresses: Vec<Ipv6Addr>,
     interface: Interface,
     /// Answers on behalf of no connection are made with no socket.
     nobody: SocketSet<'static>,
@@ -53,6 +56,7 @@ pub struct SmolStack {
     finished: BTreeMap<Tuple, Instant>,
     finished_order: VecDeque<(Instant, Tuple)>,
     listeners: Listeners,
+    forwarder: Forwarder,
     /// Connections with something to send, in turn.
     ready: VecDeque<ConnectionId>,
     /// Connections whose writer waits for room, in turn.
@@ -69,7 +73,7 @@ pub struct SmolStack {
 impl std::fmt::Debug for SmolStack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SmolStack")
-            .field("address", &self.config.address)
+            .field("addresses", &self.addresses)
             .field("connections", &self.connections.len())
             .field("stats", &self.stats)
             .finish_non_exhaustive()
@@ -84,12 +88,10 @@ impl SmolStack {
         interface_config.random_seed = random.next();
         let mut interface =
             Interface::new(interface_config, &mut Door::default(), smoltcp::time::Instant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            // The list has room for more than one and is empty.
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv6(config.address), 128));
-        });
+        forward::set_addresses(&mut interface, &[config.address]);
         Self {
             budget: Budget::new(config.in_flight, now),
+            addresses: vec![config.address],
             config,
             interface,
             nobody: SocketSet::new(Vec::new()),
@@ -101,6 +103,7 @@ impl SmolStack {
             finished: BTreeMap::new(),
             finished_order: VecDeque::new(),
             listeners: Listeners::default(),
+            forwarder: Forwarder::default(),
             ready: VecDeque::new(),
             waiting_for_room: VecDeque::new(),
             timers: Timers::default(),
@@ -110,6 +113,11 @@ impl SmolStack {
             events: VecDeque::new(),
             stats: StackStats::default(),
         }
+    }
+
+    /// Our first address.
+    fn first(&self) -> Ipv6Addr {
+        self.addresses.first().copied().unwrap_or(self.config.address)
     }
 
     fn id(&mut self) -> u64 {
@@ -167,7 +175,15 @@ impl SmolStack {
 
 impl Stack for SmolStack {
     fn address(&self) -> Ipv6Addr {
-        self.config.address
+        self.first()
+    }
+
+    fn addresses(&self) -> &[Ipv6Addr] {
+        &self.addresses
+    }
+
+    fn set_addresses(&mut self, addresses: &[Ipv6Addr], now: Instant) -> Result<(), StackError> {
+        self.change_addresses(addresses, now)
     }
 
     fn connect(&mut self, remote: SocketAddrV6, now: Instant) -> Result<ConnectionId, StackError> {
@@ -175,7 +191,8 @@ impl Stack for SmolStack {
         if !packet::is_tunnel_address(&address) || remote_port == 0 {
             return Err(StackError::Unaddressable);
         }
-        let tuple = |port| Tuple { port, remote: address, remote_port };
+        let local = self.first();
+        let tuple = |port| Tuple { local, port, remote: address, remote_port };
         self.forget_finished(now);
         let port = self.ephemeral_port(|stack, port| {
             !stack.by_tuple.contains_key(&tuple(port))
@@ -184,7 +201,7 @@ impl Stack for SmolStack {
         })?;
         let id = self.add(tuple(port), None, now);
         let there = IpEndpoint::new(IpAddress::Ipv6(address), remote_port);
-        let here = IpEndpoint::new(IpAddress::Ipv6(self.config.address), port);
+        let here = IpEndpoint::new(IpAddress::Ipv6(local), port);
         let context = self.interface.context();
         let Some(connection) = self.connections.get_mut(&id) else {
             return Err(StackError::Unaddressable);
@@ -230,6 +247,26 @@ impl Stack for SmolStack {
                 self.abort(id, now);
             }
         }
+    }
+
+    fn forward(&mut self) {
+        self.forwarder.start();
+    }
+
+    fn poll_arrival(&mut self) -> Option<Arrival> {
+        self.forwarder.poll()
+    }
+
+    fn has_arrivals(&self) -> bool {
+        self.forwarder.has_arrivals()
+    }
+
+    fn accept_syn(&mut self, id: SynId, now: Instant) -> Option<ConnectionId> {
+        self.accept_held(id, now)
+    }
+
+    fn refuse_syn(&mut self, id: SynId, now: Instant) {
+        self.refuse_held(id, now);
     }
 
     fn recv(
@@ -347,6 +384,7 @@ impl Stack for SmolStack {
     }
 
     fn fail_remote(&mut self, remote: Ipv6Addr, now: Instant) {
+        self.forwarder.forget(|tuple| tuple.has(remote));
         let gone: Vec<_> = self
             .connections
             .iter()
@@ -394,7 +432,8 @@ impl Stack for SmolStack {
         remote: SocketAddrV6,
         payload: &[u8],
     ) -> Result<(), SendError> {
-        let Some(port) = self.udp.port(id) else { return Err(SendError::Unknown) };
+        let Some((local, port)) = self.udp.local(id) else { return Err(SendError::Unknown) };
+        let local = local.unwrap_or_else(|| self.first());
         if payload.len() > MAX_UDP_PAYLOAD {
             return Err(SendError::TooLong(payload.len()));
         }
@@ -406,7 +445,7 @@ impl Stack for SmolStack {
             return Err(SendError::Full);
         }
         let to = (*remote.ip(), remote.port());
-        let packet = build::udp((self.config.address, port), to, payload);
+        let packet = build::udp((local, port), to, payload);
         self.answers.push_back((to.0, packet));
         Ok(())
     }
@@ -438,7 +477,7 @@ impl Stack for SmolStack {
             self.stats.malformed += 1;
             return;
         };
-        let foreign = packet.destination != self.config.address;
+        let foreign = !self.addresses.contains(&packet.destination);
         if foreign || !packet::is_tunnel_address(&packet.source) {
             self.stats.unwanted += 1;
             return;
@@ -447,15 +486,11 @@ impl Stack for SmolStack {
             Upper::Tcp(segment) => self.ingest_tcp(&packet, &segment, now),
             Upper::Udp { source, destination, payload } => {
                 let from = SocketAddrV6::new(packet.source, source, 0, 0);
-                match self.udp.deliver(destination, from, payload) {
-                    Delivery::Tell(id) => self.events.push_back(StackEvent::UdpReadable(id)),
-                    Delivery::Queued => {}
-                    Delivery::Overflow => self.stats.overflow += 1,
-                    Delivery::NoSocket => self.stats.unwanted += 1,
-                }
+                let at = SocketAddrV6::new(packet.destination, destination, 0, 0);
+                self.ingest_udp(at, from, payload);
             }
             Upper::EchoRequest(body) => {
-                let reply = build::echo_reply(self.config.address, packet.source, body);
+                let reply = build::echo_reply(packet.destination, packet.source, body);
                 self.answer(packet.source, reply);
             }
             Upper::Tsmp(_) => self.ingest_tsmp(&packet, now),
@@ -527,6 +562,10 @@ impl Stack for SmolStack {
 
     fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    fn established(&self) -> Vec<(u16, SocketAddrV6)> {
+        self.open_connections()
     }
 
     fn stats(&self) -> StackStats {

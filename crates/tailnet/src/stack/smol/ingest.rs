@@ -1,6 +1,6 @@
 //! From a packet to the connection it belongs to.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -8,7 +8,8 @@ use smoltcp::wire::{IpAddress, IpListenEndpoint};
 
 use super::super::connection::{Tuple, is_open};
 use super::super::device::Door;
-use super::super::{ConnectionId, ListenerId, StackEvent};
+use super::super::udp::Delivery;
+use super::super::{ConnectionId, ListenerId, StackEvent, UdpId};
 use super::{ANSWERS, SmolStack};
 use crate::packet::{Packet, TcpSegment, build};
 use crate::tsmp;
@@ -58,15 +59,19 @@ impl SmolStack {
     }
 
     pub(super) fn ingest_tcp(&mut self, packet: &Packet<'_>, segment: &TcpSegment, now: Instant) {
-        let tuple =
-            Tuple { port: segment.destination, remote: packet.source, remote_port: segment.source };
+        let tuple = Tuple {
+            local: packet.destination,
+            port: segment.destination,
+            remote: packet.source,
+            remote_port: segment.source,
+        };
         if let Some(id) = self.by_tuple.get(&tuple).copied() {
             return self.feed(id, packet, segment, now);
         }
         let opens = segment.flags.syn() && !segment.flags.ack() && !segment.flags.rst();
         if self.finished.get(&tuple).is_some_and(|until| *until > now) && !opens {
             if segment.flags.fin() && segment.flags.ack() {
-                let ack = build::tcp_ack(self.config.address, packet.source, segment);
+                let ack = build::tcp_ack(tuple.local, packet.source, segment);
                 self.answer(packet.source, ack);
             }
             return;
@@ -78,15 +83,14 @@ impl SmolStack {
             }
             return self.incoming(listener, tuple, packet, segment, now);
         }
-        if !segment.flags.rst() {
-            self.stats.strays += 1;
-            let clock = self.clock(now);
-            let mut door = Door::incoming(packet.bytes);
-            self.interface.poll_ingress_single(clock, &mut door, &mut self.nobody);
-            if let Some(answer) = door.outgoing {
-                self.answer(packet.source, answer);
-            }
+        if opens && self.forwarder.is_on() && tuple.port != 0 {
+            return self.hold_syn(tuple, packet.bytes);
         }
+        if segment.flags.rst() {
+            return self.forwarder.cancel(&tuple);
+        }
+        self.stats.strays += 1;
+        self.refuse(packet, now);
     }
 
     pub(super) fn incoming(
@@ -99,8 +103,7 @@ impl SmolStack {
     ) {
         let id = self.add(tuple, Some(listener), now);
         self.listeners.arrived(listener, id);
-        let here =
-            IpListenEndpoint { addr: Some(IpAddress::Ipv6(self.config.address)), port: tuple.port };
+        let here = IpListenEndpoint { addr: Some(IpAddress::Ipv6(tuple.local)), port: tuple.port };
         let listening = self
             .connections
             .get_mut(&id)
@@ -109,6 +112,23 @@ impl SmolStack {
             self.feed(id, packet, segment, now);
         } else {
             self.remove(id);
+        }
+    }
+
+    pub(super) fn ingest_udp(&mut self, at: SocketAddrV6, from: SocketAddrV6, payload: &[u8]) {
+        match self.udp.deliver(at, from, payload) {
+            Delivery::Tell(id) => self.events.push_back(StackEvent::UdpReadable(id)),
+            Delivery::Queued => {}
+            Delivery::Overflow => self.stats.overflow += 1,
+            Delivery::NoSocket if self.forwarder.is_on() && at.port() != 0 => {
+                let id = UdpId(self.id());
+                if self.udp.begin(id, at, from, payload) {
+                    self.forwarder.flow(id, at, from);
+                } else {
+                    self.stats.overflow += 1;
+                }
+            }
+            Delivery::NoSocket => self.stats.unwanted += 1,
         }
     }
 

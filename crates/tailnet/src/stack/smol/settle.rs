@@ -81,7 +81,13 @@ impl SmolStack {
             }
         }
         match state {
-            // A RST brought an arriving connection back to where it began.
+            // A RST brought an arriving connection back to where it began. One that was accepted
+            // already has somebody to be told.
+            State::Listen if connection.listener.is_none() && !connection.released => {
+                connection.socket_mut().abort();
+                connection.last_state = State::Closed;
+                self.end(id, CloseReason::Reset);
+            }
             State::Listen => return self.remove(id),
             State::Closed if !ended => {
                 let unsent = connection.socket().send_queue() > 0;
@@ -247,10 +253,20 @@ impl SmolStack {
             // A RST that could not leave in all that time is of no use any more.
             connection.owes_reset &= !waited;
         } else if waited || silent {
+            return self.fail(id, CloseReason::TimedOut, now);
+        }
+        self.settle(id, now);
+    }
+
+    /// Ends a connection for a reason of ours; its other end is told by a RST.
+    pub(super) fn fail(&mut self, id: ConnectionId, reason: CloseReason, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.ended.is_none() {
             connection.owes_reset = connection.spoke;
             connection.socket_mut().abort();
+            connection.last_state = State::Closed;
             connection.waiting_since = Some(now);
-            self.end(id, CloseReason::TimedOut);
+            self.end(id, reason);
         }
         self.settle(id, now);
     }

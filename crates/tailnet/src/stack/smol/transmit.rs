@@ -36,7 +36,7 @@ impl SmolStack {
                 Admission::Yes => {
                     self.stats.packets_out += 1;
                     self.pings.sent(data, now);
-                    let ping = tsmp::ping(self.config.address, to, data);
+                    let ping = tsmp::ping(self.first(), to, data);
                     sink.send(to, BytesMut::from(&ping[..]));
                 }
                 Admission::NotThere => self.pings.put_back(data),
