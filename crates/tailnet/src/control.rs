@@ -17,6 +17,8 @@
 //! says goodbye and waits until the server has heard it (measured: without waiting it was lost in 4
 //! of 5 runs).
 //!
+//! An agent has its control connection already, for its own calls: see [`AgentControl`].
+//!
 //! How to dial is the caller's business, including which of two endpoints to use and what to make
 //! of a refusal: see [`DialError`].
 
@@ -33,11 +35,13 @@ use crate::derp_map::DerpMap;
 use crate::ids::PeerId;
 use crate::node::Node;
 
+mod agent;
 mod backoff;
 mod dial;
 mod resume;
 mod session;
 
+pub use agent::{AgentControl, CoordinationEnd};
 pub use dial::{DialError, DialFailure, Refusal};
 pub use resume::ResumeToken;
 pub use session::Down;

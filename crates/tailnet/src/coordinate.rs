@@ -1,4 +1,4 @@
-//! The client's side of coordination, without I/O: who we want to reach, what we tell, what we know
+//! A peer's side of coordination, without I/O: who we want to reach, what we tell, what we know
 //! of the others (coder/coder: tailnet/controllers.go, tailnet/configmaps.go).
 //!
 //! ```text
@@ -19,6 +19,9 @@
 //! it forgets the peer when the time has come. A destination stays a destination through all of it,
 //! until it is removed: one that comes back is reached again.
 //!
+//! An agent reaches out to nobody. It tells who it is, hears of its clients, and says of each that
+//! it is ready ([`Coordination::ready`]) once its tunnel is.
+//!
 //! To be driven like every pure part: one `handle_*` (or change of what is wanted), then
 //! [`Coordination::poll_request`] and [`Coordination::poll_update`] until both are empty. There is
 //! no deadline: nothing here depends on time.
@@ -26,7 +29,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coderctl_drpc::proto::tailnet as proto;
-use proto::coordinate_request::{Disconnect, Tunnel, UpdateSelf};
+use proto::coordinate_request::{Disconnect, ReadyForHandshake, Tunnel, UpdateSelf};
 use proto::coordinate_response::PeerUpdate as WireUpdate;
 use proto::coordinate_response::peer_update::Kind;
 
@@ -58,6 +61,8 @@ pub struct Coordination {
     peers: BTreeMap<PeerId, Sight>,
     connected: bool,
     requests: VecDeque<proto::CoordinateRequest>,
+    /// Peers that are to hear that we are ready for them.
+    ready: BTreeSet<PeerId>,
     updates: VecDeque<PeerUpdate>,
 }
 
@@ -78,6 +83,7 @@ impl Coordination {
     pub fn handle_connected(&mut self) {
         self.connected = true;
         self.requests.clear();
+        self.ready.clear();
         for peer in &self.destinations {
             self.requests.push_back(add_tunnel(*peer));
         }
@@ -90,6 +96,7 @@ impl Coordination {
     pub fn handle_disconnected(&mut self) {
         self.connected = false;
         self.requests.clear();
+        self.ready.clear();
         for (id, sight) in &mut self.peers {
             if std::mem::replace(sight, Sight::Lost) == Sight::Present {
                 self.updates.push_back(PeerUpdate::Lost(*id));
@@ -139,10 +146,19 @@ impl Coordination {
         }
     }
 
+    /// Our tunnel can answer this peer's handshake. For agents alone: a client that says so is cut
+    /// off. Nothing is said of a peer that the coordinator does not see.
+    pub fn ready(&mut self, peer: PeerId) {
+        if self.connected && self.peers.get(&peer) == Some(&Sight::Present) {
+            self.ready.insert(peer);
+        }
+    }
+
     /// Takes leave; the coordinator then ends the stream.
     pub fn disconnect(&mut self) {
         if self.connected {
             self.requests.clear();
+            self.ready.clear();
             let disconnect = Some(Disconnect {});
             self.requests.push_back(proto::CoordinateRequest { disconnect, ..Default::default() });
         }
@@ -155,7 +171,10 @@ impl Coordination {
 
     /// What is to be said next.
     pub fn poll_request(&mut self) -> Option<proto::CoordinateRequest> {
-        self.requests.pop_front()
+        self.requests.pop_front().or_else(|| {
+            let ready = std::mem::take(&mut self.ready);
+            (!ready.is_empty()).then(|| ready_for(&ready))
+        })
     }
 
     /// What became of a peer.
@@ -221,6 +240,12 @@ fn add_tunnel(peer: PeerId) -> proto::CoordinateRequest {
 fn remove_tunnel(peer: PeerId) -> proto::CoordinateRequest {
     let tunnel = Tunnel { id: peer.to_bytes().to_vec() };
     proto::CoordinateRequest { remove_tunnel: Some(tunnel), ..Default::default() }
+}
+
+fn ready_for(peers: &BTreeSet<PeerId>) -> proto::CoordinateRequest {
+    let ready = |peer: &PeerId| ReadyForHandshake { id: peer.to_bytes().to_vec() };
+    let ready_for_handshake = peers.iter().map(ready).collect();
+    proto::CoordinateRequest { ready_for_handshake, ..Default::default() }
 }
 
 fn update_self(node: &Node) -> proto::CoordinateRequest {

@@ -1,4 +1,5 @@
-//! A tailnet in use: one task that ties control connection, relays and engine together.
+//! A tailnet in use: one task that ties control connection, relays and engine together. This is a
+//! client's; the agent's is [`AgentTailnet`].
 //!
 //! ```text
 //!   TcpStream ─┐            ┌─ Control ── coordinate, relay maps
@@ -14,15 +15,18 @@
 //! control, a stream that wrote, room in a relay, the engine's next deadline. A relay that is full
 //! holds one packet back, and the engine makes no more for it until there is room.
 
+mod agent;
 mod core;
 mod disco;
+mod incoming;
+mod pump;
 mod stream;
 
 use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
     io,
-    net::SocketAddrV6,
+    net::{Ipv6Addr, SocketAddrV6},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -35,32 +39,28 @@ use tokio::{
 };
 use url::Url;
 
-pub use self::stream::TcpStream;
+pub use self::{
+    agent::{AGENT_PING_TIMEOUT, AgentOptions, AgentStats, AgentStatus, AgentTailnet},
+    incoming::{Incoming, Request, SynReceived, UdpFlow},
+    stream::TcpStream,
+};
 use self::{
     core::{Core, Shared},
     disco::RelayDisco,
+    pump::{Pump, until},
 };
 use crate::{
     control::{Control, ControlEvent, DialError, DialFailure, Refusal, ResumeToken, Settings},
     coordinate::PeerUpdate,
-    derp::{
-        dial::Dial,
-        relay::{Received, Relays, SendError},
-    },
+    derp::{dial::Dial, relay::Relays},
     derp_map::DerpMap,
-    engine::{self, Engine, Route, Transmit, TransmitSink},
+    engine::{self, Engine},
     ids::{NodeId, PeerId, RegionId, random_client_address},
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
     stack::{SmolStack, StackConfig},
     wg::{Handshake, NoiseTunnel, TunnelStats},
 };
-
-/// Batches of packets taken in before the engine is drained: bounded work for one turn.
-const MAX_PACKETS: usize = 512;
-
-/// How long the last packets may take to leave: a write to a socket that is not full.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A byte stream to the coordinator.
 pub trait ControlStream: AsyncRead + AsyncWrite + Send {}
@@ -164,9 +164,7 @@ impl Tailnet {
         let shared = Arc::new(Shared::new(engine));
         let (status_in, status) = watch::channel(Status::default());
         let driver = Driver {
-            shared: Arc::clone(&shared),
-            relays,
-            held: BTreeMap::new(),
+            pump: Pump::new(Arc::clone(&shared), relays),
             node,
             server,
             status: status_in,
@@ -253,21 +251,7 @@ impl Handle {
     /// # Errors
     /// `TimedOut` without an answer, `NotConnected` when the tailnet is gone.
     pub async fn ping(&self, peer: PeerId) -> io::Result<Duration> {
-        let (answer, pong) = oneshot::channel();
-        {
-            let mut core = self.shared.lock();
-            if core.closed {
-                return Err(stream::gone());
-            }
-            let ping = core.engine.stack().ping(peer.agent_address(), Instant::now());
-            core.await_pong(ping.map_err(io::Error::other)?, answer);
-        }
-        self.shared.changed.notify_one();
-        match pong.await {
-            Ok(Some(took)) => Ok(took),
-            Ok(None) => Err(io::ErrorKind::TimedOut.into()),
-            Err(_) => Err(stream::gone()),
-        }
+        ping(&self.shared, peer.agent_address()).await
     }
 
     /// Handshakes and packets of all tunnels so far.
@@ -283,12 +267,28 @@ impl std::fmt::Debug for Handle {
     }
 }
 
+/// One round trip to an address inside the tunnel.
+async fn ping(shared: &Shared, address: Ipv6Addr) -> io::Result<Duration> {
+    let (answer, pong) = oneshot::channel();
+    {
+        let mut core = shared.lock();
+        if core.closed {
+            return Err(stream::gone());
+        }
+        let ping = core.engine.stack().ping(address, Instant::now());
+        core.await_pong(ping.map_err(io::Error::other)?, answer);
+    }
+    shared.changed.notify_one();
+    match pong.await {
+        Ok(Some(took)) => Ok(took),
+        Ok(None) => Err(io::ErrorKind::TimedOut.into()),
+        Err(_) => Err(stream::gone()),
+    }
+}
+
 /// The task.
 struct Driver {
-    shared: Arc<Shared>,
-    relays: Relays,
-    /// One packet for each region that had no room.
-    held: BTreeMap<RegionId, Transmit>,
+    pump: Pump,
     node: Node,
     server: Url,
     status: watch::Sender<Status>,
@@ -302,17 +302,17 @@ impl Driver {
         mut orders: mpsc::UnboundedReceiver<Command>,
         map: MapRequest,
     ) {
-        let (mut relay_status, room) = (self.relays.status(), self.relays.room());
+        let (mut relay_status, room) = (self.pump.relays.status(), self.pump.relays.room());
         let (mut news, mut map) = (Some(news), Some(map));
-        let mut batch: Vec<Received> = Vec::with_capacity(MAX_PACKETS);
+        let mut batch = Vec::new();
         loop {
             let deadline = self.drain();
-            let full = !self.held.is_empty();
+            let full = self.pump.is_full();
             tokio::select! {
-                () = self.relays.recv_batch(&mut batch) => self.take_in(&mut batch),
-                () = self.shared.changed.notified() => {}
+                () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
+                () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
-                () = until(deadline) => self.shared.lock().engine.handle_timeout(Instant::now()),
+                () = until(deadline) => self.pump.tick(),
                 event = told(&mut news) => self.heard(&control, event),
                 answer = asked(&mut map) => self.map_answered(&control, answer),
                 Ok(()) = relay_status.changed() => {
@@ -330,42 +330,26 @@ impl Driver {
     /// Says goodbye while the last packets leave.
     async fn leave(mut self, control: Control) {
         let mut goodbye = std::pin::pin!(control.close());
-        let (mut batch, room) = (Vec::new(), self.relays.room());
+        let (mut batch, room) = (Vec::new(), self.pump.relays.room());
         loop {
             let deadline = self.drain();
-            let full = !self.held.is_empty();
+            let full = self.pump.is_full();
             tokio::select! {
                 _ = &mut goodbye => break,
-                () = self.relays.recv_batch(&mut batch) => self.take_in(&mut batch),
-                () = self.shared.changed.notified() => {}
+                () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
+                () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
-                () = until(deadline) => self.shared.lock().engine.handle_timeout(Instant::now()),
+                () = until(deadline) => self.pump.tick(),
             }
         }
         self.drain();
-        // A relay that cannot be reached any more has had its chance.
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.relays.flushed()).await;
-        self.shared.lock().close();
+        self.pump.flush().await;
+        self.pump.shared.lock().close();
     }
 
-    /// Hands out everything the engine has; its next deadline.
     fn drain(&mut self) -> Option<Instant> {
-        let mut core = self.shared.lock();
-        let mut sink = Sink { relays: &self.relays, held: &mut self.held };
-        sink.retry();
-        core.engine.poll_transmit(Instant::now(), &mut sink);
-        while let Some(event) = core.next_event() {
-            note(&self.status, &core, event);
-        }
-        core.engine.next_deadline()
-    }
-
-    fn take_in(&self, batch: &mut Vec<Received>) {
-        let mut core = self.shared.lock();
-        let now = Instant::now();
-        for Received { region, from, payload } in batch.drain(..) {
-            core.engine.handle_relay_packet(region, &from, payload, now);
-        }
+        let status = &self.status;
+        self.pump.drain(|core, event| note(status, core, event))
     }
 
     fn heard(&mut self, control: &Control, event: ControlEvent) {
@@ -391,7 +375,7 @@ impl Driver {
     }
 
     fn peer(&mut self, update: PeerUpdate) {
-        let mut core = self.shared.lock();
+        let mut core = self.pump.shared.lock();
         let now = Instant::now();
         match update {
             PeerUpdate::Node(id, node) => {
@@ -402,7 +386,7 @@ impl Driver {
                         status.reachable.remove(&id);
                         status.lost.insert(id, "the agent was restarted".to_owned());
                     });
-                    core = self.shared.lock();
+                    core = self.pump.shared.lock();
                 }
                 core.engine.handle_peer(id, engine::PeerUpdate::Node(node), now);
             }
@@ -431,8 +415,8 @@ impl Driver {
 
     /// Uses a relay map, and tells the coordinator where we listen.
     fn use_map(&mut self, control: &Control, map: DerpMap) {
-        self.relays.set_map(map);
-        let home = self.relays.status().borrow().home;
+        self.pump.relays.set_map(map);
+        let home = self.pump.relays.status().borrow().home;
         match home {
             Some(home) => {
                 self.node.home = home;
@@ -486,50 +470,6 @@ fn note(status: &watch::Sender<Status>, core: &Core, event: engine::Event) {
                 status.lost.insert(peer, "the agent has left".to_owned());
             }
         }),
-    }
-}
-
-/// From the engine into the relays.
-struct Sink<'a> {
-    relays: &'a Relays,
-    held: &'a mut BTreeMap<RegionId, Transmit>,
-}
-
-impl Sink<'_> {
-    /// Tries the packets that were held back.
-    fn retry(&mut self) {
-        for (_, transmit) in std::mem::take(self.held) {
-            self.send(transmit);
-        }
-    }
-}
-
-impl TransmitSink for Sink<'_> {
-    fn admit(&mut self, route: &Route) -> bool {
-        match route {
-            Route::Relay { region, .. } => !self.held.contains_key(region),
-        }
-    }
-
-    fn send(&mut self, transmit: Transmit) {
-        let Route::Relay { region, key } = transmit.route;
-        match self.relays.try_send(region, &key, &transmit.packet) {
-            Ok(()) => {}
-            Err(SendError::Full) => {
-                self.held.insert(region, transmit);
-            }
-            // As lost on the way: the peer's next node names a region that exists.
-            Err(error @ (SendError::NoRelay | SendError::Closed | SendError::TooLong(_))) => {
-                tracing::trace!(%region, %error, "packet dropped");
-            }
-        }
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 

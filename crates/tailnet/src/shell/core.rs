@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     engine::{Engine, Event},
-    stack::{ConnectionId, PingId, StackEvent},
+    stack::{ConnectionId, PingId, StackEvent, UdpId},
 };
 
 /// What the driver and the streams share.
@@ -30,6 +30,10 @@ pub(super) struct Core {
     pub(super) engine: Engine,
     waiting: BTreeMap<ConnectionId, Waiting>,
     pings: BTreeMap<PingId, oneshot::Sender<Option<Duration>>>,
+    /// Who waits for something to arrive at a port.
+    acceptor: Option<Waker>,
+    /// Who waits for datagrams of a flow.
+    flows: BTreeMap<UdpId, Option<Waker>>,
     /// Why there is no tailnet any more, once there is none.
     pub(super) closed: bool,
 }
@@ -42,7 +46,14 @@ struct Waiting {
 
 impl Shared {
     pub(super) fn new(engine: Engine) -> Self {
-        let core = Core { engine, waiting: BTreeMap::new(), pings: BTreeMap::new(), closed: false };
+        let core = Core {
+            engine,
+            waiting: BTreeMap::new(),
+            pings: BTreeMap::new(),
+            acceptor: None,
+            flows: BTreeMap::new(),
+            closed: false,
+        };
         Self { core: Mutex::new(core), changed: Notify::new() }
     }
 
@@ -65,6 +76,23 @@ impl Core {
         Poll::Pending
     }
 
+    /// Has the current task woken when something waits for a decision.
+    pub(super) fn wait_for_arrival<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        keep(&mut self.acceptor, cx);
+        Poll::Pending
+    }
+
+    /// Has the current task woken when a datagram of this flow can be received.
+    pub(super) fn wait_for_datagram<T>(&mut self, id: UdpId, cx: &Context<'_>) -> Poll<T> {
+        keep(self.flows.entry(id).or_default(), cx);
+        Poll::Pending
+    }
+
+    /// Nobody waits for this flow any more.
+    pub(super) fn forget_flow(&mut self, id: UdpId) {
+        self.flows.remove(&id);
+    }
+
     /// Nobody waits for `id` any more.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.waiting.remove(&id);
@@ -75,11 +103,15 @@ impl Core {
         self.pings.insert(ping, answer);
     }
 
-    /// Wakes whoever an event of the stack is for; gives the others back.
+    /// Wakes whoever an event of the stack is for; gives the others back. At its end whoever waits
+    /// for arrivals is woken.
     pub(super) fn next_event(&mut self) -> Option<Event> {
         while let Some(event) = self.engine.poll_event() {
             let Event::Stack(event) = event else { return Some(event) };
             self.wake(event);
+        }
+        if self.acceptor.is_some() && self.engine.stack().has_arrivals() {
+            wake(self.acceptor.take());
         }
         None
     }
@@ -100,8 +132,11 @@ impl Core {
             }
             StackEvent::Pong(id, took) => self.pong(id, Some(took)),
             StackEvent::PingLost(id) => self.pong(id, None),
-            // Nothing listens and no UDP socket is bound by this shell.
-            StackEvent::Incoming(_) | StackEvent::UdpReadable(_) => {}
+            StackEvent::UdpReadable(id) => {
+                wake(self.flows.get_mut(&id).and_then(Option::take));
+            }
+            // This shell listens on no port of its own.
+            StackEvent::Incoming(_) => {}
         }
     }
 
@@ -119,7 +154,17 @@ impl Core {
             wake(waiting.reader);
             wake(waiting.writer);
         }
+        for (_, waker) in std::mem::take(&mut self.flows) {
+            wake(waker);
+        }
+        wake(self.acceptor.take());
         self.pings.clear();
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
