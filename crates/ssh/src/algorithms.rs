@@ -52,6 +52,16 @@ impl Lists {
         }
     }
 
+    /// What this server offers.
+    #[must_use]
+    pub fn server() -> Self {
+        Self {
+            kex: [KEX[0], KEX[1], STRICT_SERVER].join(","),
+            host_key: hostkey::ED25519.into(),
+            ..Self::client()
+        }
+    }
+
     /// The payload of a KEXINIT with these lists.
     #[must_use]
     pub fn encode(&self, cookie: [u8; 16]) -> Vec<u8> {
@@ -108,11 +118,20 @@ impl Lists {
         Ok(lists)
     }
 
-    /// Whether the server speaks the strict key exchange.
+    /// Whether this name, such as [`STRICT_SERVER`], is among the key exchanges.
     #[must_use]
-    pub fn is_strict(&self) -> bool {
-        has(&self.kex, STRICT_SERVER)
+    pub fn names(&self, name: &str) -> bool {
+        has(&self.kex, name)
     }
+}
+
+/// Which side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Who dialled.
+    Client,
+    /// Who answered.
+    Server,
 }
 
 /// What both sides use.
@@ -124,42 +143,50 @@ pub struct Agreed {
     pub to_server: Cipher,
     /// The cipher from server to client.
     pub to_client: Cipher,
-    /// Whether the server's next packet was a wrong guess, to be ignored.
+    /// Whether the other side's next packet was a wrong guess, to be ignored.
     pub ignore_next: bool,
 }
 
 impl Agreed {
-    /// The first of ours that the server has too, list by list.
+    /// List by list, the first of the client's that the server has too.
     ///
     /// # Errors
-    /// [`Error::NoCommon`] names the list in which nothing is common, with the server's offer.
-    pub fn with(theirs: &Lists) -> Result<Self, Error> {
-        let kex = first("key exchange", KEX, &theirs.kex)?;
-        let host_key = first("host key algorithm", hostkey::ALGORITHMS, &theirs.host_key)?;
-        let to_server = cipher(&theirs.to_server)?;
-        let to_client = cipher(&theirs.to_client)?;
-        first("compression", ["none"], &theirs.compression_to_server)?;
-        first("compression", ["none"], &theirs.compression_to_client)?;
+    /// [`Error::NoCommon`] names the list in which nothing is common, with the offer of the side
+    /// that is not `us`.
+    pub fn between(us: Side, client: &Lists, server: &Lists) -> Result<Self, Error> {
+        let pick = |what, list: fn(&Lists) -> &str, known: &[&'static str]| {
+            let (client, server) = (list(client), list(server));
+            let common = client.split(',').filter(|name| has(server, name));
+            // No extension's name that both happen to say.
+            let mut usable = common.filter_map(|name| known.iter().copied().find(|k| *k == name));
+            usable.next().ok_or_else(|| match us {
+                Side::Client => none(what, server),
+                Side::Server => none(what, client),
+            })
+        };
+        let ciphers = Cipher::preferred();
+        let names = ciphers.map(Cipher::name);
+        let cipher = |list| {
+            let name = pick("cipher", list, &names)?;
+            let same = ciphers.into_iter().find(|cipher| cipher.name() == name);
+            same.ok_or(Error::Malformed("cipher list"))
+        };
+        pick("key exchange", |lists| &lists.kex, &KEX)?;
+        let host_key = pick("host key algorithm", |lists| &lists.host_key, &hostkey::ALGORITHMS)?;
+        let to_server = cipher(|lists| &lists.to_server)?;
+        let to_client = cipher(|lists| &lists.to_client)?;
+        pick("compression", |lists| &lists.compression_to_server, &["none"])?;
+        pick("compression", |lists| &lists.compression_to_client, &["none"])?;
         // RFC 4253 section 7.1: the guess is right if both sides prefer the same of both lists.
-        let head = |list: &str, name: &str| list.split(',').next() == Some(name);
-        let right = kex == KEX[0]
-            && head(&theirs.kex, KEX[0])
-            && head(&theirs.host_key, hostkey::ALGORITHMS[0]);
-        Ok(Self { host_key, to_server, to_client, ignore_next: theirs.follows && !right })
+        let head = |list: &str| list.split(',').next().map(str::to_owned);
+        let right = head(&client.kex) == head(&server.kex)
+            && head(&client.host_key) == head(&server.host_key);
+        let guessed = match us {
+            Side::Client => server.follows,
+            Side::Server => client.follows,
+        };
+        Ok(Self { host_key, to_server, to_client, ignore_next: guessed && !right })
     }
-}
-
-fn cipher(theirs: &str) -> Result<Cipher, Error> {
-    let ours = Cipher::preferred();
-    ours.into_iter().find(|cipher| has(theirs, cipher.name())).ok_or_else(|| none("cipher", theirs))
-}
-
-fn first<const N: usize>(
-    what: &'static str,
-    ours: [&'static str; N],
-    theirs: &str,
-) -> Result<&'static str, Error> {
-    ours.into_iter().find(|name| has(theirs, name)).ok_or_else(|| none(what, theirs))
 }
 
 fn none(what: &'static str, theirs: &str) -> Error {
@@ -189,30 +216,56 @@ mod tests {
         }
     }
 
+    fn with(theirs: &Lists) -> Result<Agreed, Error> {
+        Agreed::between(Side::Client, &Lists::client(), theirs)
+    }
+
     #[test]
     fn our_preference_wins() {
-        let agreed = Agreed::with(&agent()).unwrap();
+        let agreed = with(&agent()).unwrap();
         assert_eq!(agreed.host_key, "rsa-sha2-512");
         assert_eq!(agreed.to_client, Cipher::Aes256Gcm);
         assert!(!agreed.ignore_next);
-        assert!(agent().is_strict());
+        assert!(agent().names(STRICT_SERVER));
     }
 
     #[test]
     fn a_wrong_guess_of_the_server_is_to_be_ignored() {
         let follows = Lists { follows: true, ..agent() };
-        assert!(Agreed::with(&follows).unwrap().ignore_next);
+        assert!(with(&follows).unwrap().ignore_next);
         let right = Lists { follows: true, ..Lists::client() };
-        assert!(!Agreed::with(&right).unwrap().ignore_next);
+        assert!(!with(&right).unwrap().ignore_next);
+    }
+
+    #[test]
+    fn a_server_follows_the_client() {
+        let client = Lists {
+            kex: format!("mlkem768x25519-sha256,{STRICT_SERVER},{},{EXT_INFO}", KEX[1]),
+            host_key: "rsa-sha2-512,ssh-ed25519".into(),
+            to_server: "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com".into(),
+            to_client: "aes128-ctr,aes256-gcm@openssh.com".into(),
+            follows: true,
+            ..Lists::client()
+        };
+        let agreed = Agreed::between(Side::Server, &client, &Lists::server()).unwrap();
+        assert_eq!(agreed.host_key, "ssh-ed25519");
+        assert_eq!(agreed.to_server, Cipher::ChaCha20Poly1305);
+        assert_eq!(agreed.to_client, Cipher::Aes256Gcm);
+        assert!(agreed.ignore_next, "it guessed a key exchange that we do not have");
+        let plain = Lists { host_key: "rsa-sha2-512".into(), ..client };
+        let error = Agreed::between(Side::Server, &plain, &Lists::server()).unwrap_err();
+        assert!(error.to_string().ends_with("offers rsa-sha2-512"), "{error}");
+        let names = Lists { kex: STRICT_SERVER.into(), ..Lists::client() };
+        assert!(Agreed::between(Side::Server, &names, &Lists::server()).is_err());
     }
 
     #[test]
     fn nothing_in_common_names_the_list() {
         let old = Lists { kex: "diffie-hellman-group14-sha1".into(), ..agent() };
-        let error = Agreed::with(&old).unwrap_err().to_string();
+        let error = with(&old).unwrap_err().to_string();
         assert!(error.contains("key exchange") && error.contains("group14"), "{error}");
         let old = Lists { to_client: "3des-cbc".into(), ..agent() };
-        assert!(matches!(Agreed::with(&old), Err(Error::NoCommon { what: "cipher", .. })));
+        assert!(matches!(with(&old), Err(Error::NoCommon { what: "cipher", .. })));
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Connection {
     pub fn new(options: Options, entropy: Box<dyn Entropy>) -> Result<Self, Error> {
         options.check()?;
         Ok(Self {
-            transport: Transport::new(entropy)?,
+            transport: Transport::client(entropy)?,
             options,
             stage: Stage::Keys,
             channel: Channel::new(),

@@ -17,19 +17,22 @@ pub enum Error {
         text: String,
     },
     /// The byte stream ended while something was still expected.
-    #[error("the SSH server closed the connection {0}")]
+    #[error("the other side closed the SSH connection {0}")]
     Ended(&'static str),
     /// The session ended without an exit status or signal.
     #[error("the SSH session ended without an exit status")]
     NoStatus,
-    /// What answered does not speak SSH 2.
-    #[error("no SSH 2 server answered, but {0}")]
+    /// What is on the other side does not speak SSH 2.
+    #[error("the other side does not speak SSH 2 but says {0}")]
     Identification(Text),
     /// A message is cut off or has a field of the wrong form.
-    #[error("the SSH server sent a malformed {0}")]
+    #[error("the other side of the SSH connection sent a malformed {0}")]
     Malformed(&'static str),
     /// Something is longer than anything honest.
-    #[error("the SSH server sent a {what} of {length} bytes; at most {limit} are accepted")]
+    #[error(
+        "the other side of the SSH connection sent a {what} of {length} bytes; at most {limit} are \
+         accepted"
+    )]
     TooLong {
         /// What it is.
         what: &'static str,
@@ -39,7 +42,7 @@ pub enum Error {
         limit: usize,
     },
     /// A message that does not belong here.
-    #[error("the SSH server sent message {message} {during}")]
+    #[error("the other side of the SSH connection sent message {message} {during}")]
     Unexpected {
         /// Its number (RFC 4250 section 4.1.2).
         message: u8,
@@ -47,11 +50,11 @@ pub enum Error {
         during: &'static str,
     },
     /// There is no algorithm that both sides know.
-    #[error("no common {what} with the SSH server; it offers {theirs}")]
+    #[error("no common {what} with the other side of the SSH connection; it offers {theirs}")]
     NoCommon {
         /// What had to be agreed upon.
         what: &'static str,
-        /// The server's list.
+        /// The other side's list.
         theirs: Text,
     },
     /// The host key has a form that cannot be verified.
@@ -61,7 +64,7 @@ pub enum Error {
     #[error("the SSH server's signature over the key exchange is wrong")]
     Signature,
     /// A packet failed authentication.
-    #[error("a packet of the SSH server was altered on the way")]
+    #[error("a packet of the SSH connection was altered on the way")]
     Tampered,
     /// The server wants more than authentication `none`.
     #[error("the SSH server wants a login by {0}")]
@@ -81,10 +84,10 @@ pub enum Error {
     #[error("the SSH server refused {0}")]
     RequestRefused(&'static str),
     /// The peer sent more than its window allows.
-    #[error("the SSH server sent more data than it may")]
+    #[error("the other side of the SSH connection sent more data than it may")]
     Window,
     /// The peer took its leave.
-    #[error("the SSH server disconnected: {text} (reason {reason})")]
+    #[error("the other side ended the SSH connection: {text} (reason {reason})")]
     Disconnected {
         /// The reason code (RFC 4253 section 11.1).
         reason: u32,

@@ -1,18 +1,24 @@
 //! Host keys and their signatures (RFC 4253 section 6.6, RFC 5656, RFC 8332, RFC 8709).
 
+use std::fmt;
+
 use ring::{
     digest,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512,
-        RsaPublicKeyComponents, UnparsedPublicKey,
+        self, ECDSA_P256_SHA256_FIXED, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_2048_8192_SHA256,
+        RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
     },
 };
 
-use crate::{error::Error, wire::Reader};
+use crate::{
+    error::Error,
+    wire::{Put, Reader},
+};
 
+/// The host key algorithm of our own keys.
+pub const ED25519: &str = "ssh-ed25519";
 /// The host key algorithms that can be verified, the preferred first.
-pub const ALGORITHMS: [&str; 4] =
-    ["rsa-sha2-512", "rsa-sha2-256", "ssh-ed25519", "ecdsa-sha2-nistp256"];
+pub const ALGORITHMS: [&str; 4] = ["rsa-sha2-512", "rsa-sha2-256", ED25519, "ecdsa-sha2-nistp256"];
 
 /// Verifies the signature that a host key of the negotiated `algorithm` made over `message`.
 ///
@@ -48,7 +54,9 @@ pub fn verify(algorithm: &str, key: &[u8], signature: &[u8], message: &[u8]) -> 
             padded.extend_from_slice(signature);
             RsaPublicKeyComponents { n, e }.verify(parameters, message, &padded)
         }
-        "ssh-ed25519" => UnparsedPublicKey::new(&ED25519, key.string()?).verify(message, signature),
+        ED25519 => {
+            UnparsedPublicKey::new(&signature::ED25519, key.string()?).verify(message, signature)
+        }
         "ecdsa-sha2-nistp256" => {
             if key.string()? != b"nistp256" {
                 return Err(Error::HostKey("its curve is not the negotiated one"));
@@ -65,6 +73,51 @@ pub fn verify(algorithm: &str, key: &[u8], signature: &[u8], message: &[u8]) -> 
         _ => return Err(Error::HostKey("its algorithm is unknown")),
     }
     .map_err(|_| Error::Signature)
+}
+
+/// The key of a server of ours.
+pub struct HostKey {
+    pair: Ed25519KeyPair,
+    public: Vec<u8>,
+}
+
+impl HostKey {
+    /// The Ed25519 key of this seed.
+    ///
+    /// # Errors
+    /// [`Error::HostKey`], never for a seed of the right length.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, Error> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed)
+            .map_err(|_| Error::HostKey("its seed is unusable"))?;
+        let public = strings(&[ED25519.as_bytes(), pair.public_key().as_ref()]);
+        Ok(Self { pair, public })
+    }
+
+    /// The public key, as on the wire.
+    #[must_use]
+    pub fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// The signature over `message`, as on the wire.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        strings(&[ED25519.as_bytes(), self.pair.sign(message).as_ref()])
+    }
+}
+
+impl fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HostKey").field(&fingerprint(&self.public)).finish()
+    }
+}
+
+fn strings(parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        out.put_string(part);
+    }
+    out
 }
 
 /// A host key's fingerprint as OpenSSH prints it: `SHA256:` and base64 without padding.
@@ -89,31 +142,18 @@ pub fn fingerprint(key: &[u8]) -> String {
 mod tests {
     use ring::{
         rand::SystemRandom,
-        signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+        signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
     };
 
     use super::*;
-    use crate::wire::Put;
-
-    fn strings(parts: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for part in parts {
-            out.put_string(part);
-        }
-        out
-    }
 
     #[test]
     fn ed25519_signatures_are_verified() {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        let key = strings(&[b"ssh-ed25519", pair.public_key().as_ref()]);
-        let signature = strings(&[b"ssh-ed25519", pair.sign(b"hash").as_ref()]);
-        assert_eq!(verify("ssh-ed25519", &key, &signature, b"hash"), Ok(()));
-        assert_eq!(verify("ssh-ed25519", &key, &signature, b"other"), Err(Error::Signature));
-        assert!(matches!(
-            verify("rsa-sha2-256", &key, &signature, b"hash"),
-            Err(Error::HostKey(_))
-        ));
+        let host_key = HostKey::from_seed(&[7; 32]).unwrap();
+        let (key, signature) = (host_key.public(), host_key.sign(b"hash"));
+        assert_eq!(verify("ssh-ed25519", key, &signature, b"hash"), Ok(()));
+        assert_eq!(verify("ssh-ed25519", key, &signature, b"other"), Err(Error::Signature));
+        assert!(matches!(verify("rsa-sha2-256", key, &signature, b"hash"), Err(Error::HostKey(_))));
     }
 
     #[test]
@@ -144,9 +184,9 @@ mod tests {
     /// `ssh-keygen -lf` of the same key.
     #[test]
     fn a_fingerprint_is_printed_as_openssh_does() {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        let key = strings(&[b"ssh-ed25519", pair.public_key().as_ref()]);
-        assert_eq!(fingerprint(&key), FINGERPRINT);
+        let key = HostKey::from_seed(&[7; 32]).unwrap();
+        assert_eq!(fingerprint(key.public()), FINGERPRINT);
+        assert_eq!(format!("{key:?}"), format!("HostKey({FINGERPRINT:?})"));
     }
 
     const FINGERPRINT: &str = "SHA256:z/fSv0Z0RZS+Lccbc6ZoOWwt/fbj1VFJGSBKQbo4icE";

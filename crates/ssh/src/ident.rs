@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::error::{Error, Text};
 
-/// What this client says, without the line end.
+/// What this side says, without the line end.
 pub const OURS: &str = concat!("SSH-2.0-coderctl_", env!("CARGO_PKG_VERSION"));
 
 /// Longest version line, with its line end (RFC 4253 section 4.2).
@@ -16,9 +16,17 @@ const BANNER: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Lines {
     skipped: usize,
+    /// Whether the first line must be the version already.
+    bare: bool,
 }
 
 impl Lines {
+    /// For a client's version line: only a server may say something before it.
+    #[must_use]
+    pub fn of_client() -> Self {
+        Self { bare: true, ..Self::default() }
+    }
+
     /// Takes lines off `input`. `Some` is the version line without its end; `None` asks for more.
     ///
     /// # Errors
@@ -29,6 +37,9 @@ impl Lines {
             let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
                 let known = input.len().min(4);
                 let version = input[..known] == b"SSH-"[..known];
+                if self.bare && !version {
+                    return Err(Error::Identification(Text::new(input)));
+                }
                 if version && input.len() >= LINE {
                     return Err(too_long("version line", input.len(), LINE));
                 }
@@ -43,7 +54,7 @@ impl Lines {
             if line.starts_with(b"SSH-") {
                 return check(line).map(Some);
             }
-            if line.contains(&0) || line.starts_with(b"HTTP/") {
+            if self.bare || line.contains(&0) || line.starts_with(b"HTTP/") {
                 return Err(Error::Identification(Text::new(line)));
             }
             self.skipped += end + 1;
@@ -82,6 +93,16 @@ mod tests {
         let mut input = BytesMut::from(&b"hello\r\nthere\nSSH-2.0-Go\r\n\0\0rest"[..]);
         assert_eq!(Lines::default().handle(&mut input).unwrap().unwrap(), b"SSH-2.0-Go");
         assert_eq!(&input[..], b"\0\0rest");
+    }
+
+    #[test]
+    fn a_client_greets_with_its_version_alone() {
+        let feed = |text: &[u8]| Lines::of_client().handle(&mut BytesMut::from(text));
+        assert_eq!(feed(b"SSH-2.0-x\r\n").unwrap().unwrap(), b"SSH-2.0-x");
+        assert_eq!(feed(b"SS").unwrap(), None);
+        assert!(matches!(feed(b"G"), Err(Error::Identification(_))));
+        assert!(matches!(feed(b"GET / HTTP/1.1\r\n"), Err(Error::Identification(_))));
+        assert!(matches!(feed(b"\r\nSSH-2.0-x\r\n"), Err(Error::Identification(_))));
     }
 
     #[test]

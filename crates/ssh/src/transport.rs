@@ -6,21 +6,24 @@
 //! the RFC wants it, and goes out in order behind our NEWKEYS.
 //!
 //! Keys are renewed after 1 GiB in either direction or an hour (RFC 4253 section 9), or when the
-//! server asks. Our share follows our KEXINIT at once each time.
+//! other side asks. A client's share follows its KEXINIT at once each time. Both sides are here:
+//! they differ in who sends a share first and who signs.
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::{BufMut, BytesMut};
 
 use crate::{
-    algorithms::{Agreed, Lists},
+    algorithms::{self, Agreed, Lists, Side},
     cipher::{Direction, Opener, Sealer},
     error::{Error, Text},
-    hostkey, ident,
-    kex::{Exchange, Reply, Secrets, Transcript},
+    hostkey::{self, HostKey},
+    ident,
+    kex::{Exchange, Reply, Secrets, Shared, Transcript},
     message,
     packet::{Entropy, Reader, Writer},
     wire::{self, Put},
@@ -42,7 +45,7 @@ const HELD: usize = 1 << 20;
 /// What came out of the input.
 #[derive(Debug)]
 pub enum Incoming {
-    /// The first keys are in use: requests may be sent.
+    /// The first keys are agreed upon: a client's requests may be sent.
     Established,
     /// A message for the layers above.
     Message(BytesMut),
@@ -50,8 +53,9 @@ pub enum Incoming {
     Nothing,
 }
 
-/// The client's side of the transport layer.
+/// One side of the transport layer.
 pub struct Transport {
+    role: Role,
     entropy: Box<dyn Entropy>,
     out: BytesMut,
     reader: Reader,
@@ -61,14 +65,31 @@ pub struct Transport {
     /// The hash of the first exchange, once there is one.
     session: Option<[u8; 32]>,
     strict: bool,
-    /// Whether the server's first NEWKEYS has come.
+    /// Whether the peer's first NEWKEYS has come.
     opened: bool,
+    /// Whether the peer understands EXT_INFO.
+    informed: bool,
     host_key: Vec<u8>,
     held: Held,
     sent: Count,
     received: Count,
     renew_at: Option<Instant>,
     rekey_bytes: u64,
+}
+
+/// Which side we are, and what only that side has.
+enum Role {
+    Client,
+    Server(Arc<HostKey>),
+}
+
+impl Role {
+    fn side(&self) -> Side {
+        match self {
+            Self::Client => Side::Client,
+            Self::Server(_) => Side::Server,
+        }
+    }
 }
 
 enum Version {
@@ -80,9 +101,9 @@ enum Version {
 enum Step {
     /// None is going on.
     Idle,
-    /// Our KEXINIT and our share are sent.
+    /// Our KEXINIT is sent, and a client's share with it.
     Init { ours: Vec<u8>, exchange: Box<dyn Exchange> },
-    /// The server's KEXINIT is here too.
+    /// The peer's KEXINIT is here too; its share is awaited.
     Share { ours: Vec<u8>, exchange: Box<dyn Exchange>, theirs: Vec<u8>, agreed: Agreed },
     /// Our NEWKEYS is sent; theirs is awaited, with the keys that it brings into use.
     NewKeys(Opener),
@@ -113,21 +134,35 @@ impl Count {
 }
 
 impl Transport {
-    /// Begins: version, KEXINIT and the share are in the output already.
+    /// Begins a client's side: version, KEXINIT and the share are in the output already.
     ///
     /// # Errors
     /// [`Error::Entropy`].
-    pub fn new(entropy: Box<dyn Entropy>) -> Result<Self, Error> {
+    pub fn client(entropy: Box<dyn Entropy>) -> Result<Self, Error> {
+        Self::new(Role::Client, ident::Lines::default(), entropy)
+    }
+
+    /// Begins a server's side: version and KEXINIT are in the output already.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`].
+    pub fn server(host_key: Arc<HostKey>, entropy: Box<dyn Entropy>) -> Result<Self, Error> {
+        Self::new(Role::Server(host_key), ident::Lines::of_client(), entropy)
+    }
+
+    fn new(role: Role, lines: ident::Lines, entropy: Box<dyn Entropy>) -> Result<Self, Error> {
         let mut transport = Self {
+            role,
             entropy,
             out: BytesMut::with_capacity(4096),
             reader: Reader::new(),
             writer: Writer::new(),
-            version: Version::Awaited(ident::Lines::default()),
+            version: Version::Awaited(lines),
             exchange: Step::Idle,
             session: None,
             strict: false,
             opened: false,
+            informed: false,
             host_key: Vec::new(),
             held: Held::default(),
             sent: Count::default(),
@@ -160,7 +195,7 @@ impl Transport {
         }
     }
 
-    /// The host key as the server sent it, once its signature is verified.
+    /// The host key as the server sent it to us, once its signature is verified.
     #[must_use]
     pub fn host_key(&self) -> &[u8] {
         &self.host_key
@@ -256,8 +291,8 @@ impl Transport {
             }
             message::IGNORE | message::DEBUG => Ok(Incoming::Nothing),
             message::KEXINIT => self.handle_init(payload).map(|()| Incoming::Nothing),
-            message::KEX_ECDH_REPLY => {
-                if !self.handle_reply(&payload, now)? {
+            message::KEX_ECDH_INIT | message::KEX_ECDH_REPLY => {
+                if !self.handle_share(&payload, now)? {
                     return Ok(Incoming::Nothing);
                 }
                 Ok(if initial { Incoming::Established } else { Incoming::Nothing })
@@ -266,7 +301,7 @@ impl Transport {
             message::EXT_INFO if self.opened => Ok(Incoming::Nothing),
             _ => match self.exchange {
                 Step::Idle => Ok(Incoming::Message(payload)),
-                // Sent before the server saw our KEXINIT.
+                // Sent before the peer saw our KEXINIT.
                 Step::Init { .. } if !initial => Ok(Incoming::Message(payload)),
                 Step::Init { .. } | Step::Share { .. } | Step::NewKeys(_) => {
                     if self.is_ignored() {
@@ -279,7 +314,7 @@ impl Transport {
         }
     }
 
-    /// Whether this packet is the server's wrong guess; it is only one.
+    /// Whether this packet is the peer's wrong guess; it is only one.
     fn is_ignored(&mut self) -> bool {
         match &mut self.exchange {
             Step::Share { agreed, .. } => std::mem::take(&mut agreed.ignore_next),
@@ -287,19 +322,28 @@ impl Transport {
         }
     }
 
-    /// Sends KEXINIT and, without waiting, our share.
+    /// Sends KEXINIT and, without waiting, a client's share.
     fn begin(&mut self) -> Result<(), Error> {
         let mut cookie = [0; 16];
         self.entropy.fill(&mut cookie)?;
         let exchange = self.entropy.exchange()?;
-        let ours = Lists::client().encode(cookie);
+        let ours = self.lists().encode(cookie);
         self.write(&[&ours])?;
-        let mut share = Vec::with_capacity(37);
-        share.push(message::KEX_ECDH_INIT);
-        share.put_string(&exchange.public());
-        self.write(&[&share])?;
+        if let Role::Client = self.role {
+            let mut share = Vec::with_capacity(37);
+            share.push(message::KEX_ECDH_INIT);
+            share.put_string(&exchange.public());
+            self.write(&[&share])?;
+        }
         self.exchange = Step::Init { ours, exchange };
         Ok(())
+    }
+
+    fn lists(&self) -> Lists {
+        match self.role {
+            Role::Client => Lists::client(),
+            Role::Server(_) => Lists::server(),
+        }
     }
 
     fn handle_init(&mut self, payload: BytesMut) -> Result<(), Error> {
@@ -314,66 +358,127 @@ impl Transport {
             }
         };
         let lists = Lists::parse(&payload)?;
+        let side = self.role.side();
         if self.session.is_none() {
-            self.strict = lists.is_strict();
+            self.strict = lists.names(match side {
+                Side::Client => algorithms::STRICT_SERVER,
+                Side::Server => algorithms::STRICT_CLIENT,
+            });
+            self.informed = lists.names(algorithms::EXT_INFO);
             if self.strict && self.reader.last() != 0 {
                 let during = "not as its first packet";
                 return Err(Error::Unexpected { message: message::KEXINIT, during });
             }
         }
-        let agreed = Agreed::with(&lists)?;
+        let agreed = match side {
+            Side::Client => Agreed::between(side, &self.lists(), &lists),
+            Side::Server => Agreed::between(side, &lists, &self.lists()),
+        }?;
         self.exchange = Step::Share { ours, exchange, theirs: payload.to_vec(), agreed };
         Ok(())
     }
 
-    /// `false` when it was a wrong guess.
-    fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Result<bool, Error> {
+    /// The peer's share. `false` when it was a wrong guess.
+    fn handle_share(&mut self, payload: &[u8], now: Instant) -> Result<bool, Error> {
         if self.is_ignored() {
             return Ok(false);
         }
+        let wrong = |during| Error::Unexpected { message: payload[0], during };
         let (ours, exchange, theirs, agreed) =
             match std::mem::replace(&mut self.exchange, Step::Idle) {
                 Step::Share { ours, exchange, theirs, agreed } => (ours, exchange, theirs, agreed),
                 Step::Idle | Step::Init { .. } | Step::NewKeys(_) => {
-                    let during = "outside a key exchange";
-                    return Err(Error::Unexpected { message: message::KEX_ECDH_REPLY, during });
+                    return Err(wrong("outside a key exchange"));
                 }
             };
         let Version::Known(version) = &self.version else {
             return Err(Error::Malformed("key exchange"));
         };
-        let reply = Reply::parse(payload)?;
-        let share = exchange.public();
-        let shared = exchange.agree(reply.share)?;
-        let hash = Transcript {
-            client_version: ident::OURS.as_bytes(),
-            server_version: version,
-            client_init: &ours,
-            server_init: &theirs,
-            host_key: reply.host_key,
-            client_share: &share,
-            server_share: reply.share,
+        match (&self.role, payload[0]) {
+            (Role::Client, message::KEX_ECDH_REPLY) => {
+                let reply = Reply::parse(payload)?;
+                let share = exchange.public();
+                let shared = exchange.agree(reply.share)?;
+                let hash = Transcript {
+                    client_version: ident::OURS.as_bytes(),
+                    server_version: version,
+                    client_init: &ours,
+                    server_init: &theirs,
+                    host_key: reply.host_key,
+                    client_share: &share,
+                    server_share: reply.share,
+                }
+                .hash(&shared);
+                hostkey::verify(agreed.host_key, reply.host_key, reply.signature, &hash)?;
+                if self.session.is_some() && self.host_key != reply.host_key {
+                    return Err(Error::HostKey("it changed within the connection"));
+                }
+                self.host_key = reply.host_key.to_vec();
+                self.install(&agreed, shared, hash, now)?;
+            }
+            (Role::Server(host_key), message::KEX_ECDH_INIT) => {
+                let host_key = Arc::clone(host_key);
+                let mut reader = wire::Reader::new(payload, "key exchange share");
+                reader.byte()?;
+                let client_share = reader.string()?;
+                let share = exchange.public();
+                let shared = exchange.agree(client_share)?;
+                let hash = Transcript {
+                    client_version: version,
+                    server_version: ident::OURS.as_bytes(),
+                    client_init: &theirs,
+                    server_init: &ours,
+                    host_key: host_key.public(),
+                    client_share,
+                    server_share: &share,
+                }
+                .hash(&shared);
+                let mut reply = vec![message::KEX_ECDH_REPLY];
+                for part in [host_key.public(), &share, &host_key.sign(&hash)] {
+                    reply.put_string(part);
+                }
+                self.write(&[&reply])?;
+                self.install(&agreed, shared, hash, now)?;
+            }
+            (Role::Client | Role::Server(_), _) => {
+                return Err(wrong("which is not its part of the key exchange"));
+            }
         }
-        .hash(&shared);
-        hostkey::verify(agreed.host_key, reply.host_key, reply.signature, &hash)?;
-        if self.session.is_some() && self.host_key != reply.host_key {
-            return Err(Error::HostKey("it changed within the connection"));
-        }
-        self.host_key = reply.host_key.to_vec();
+        Ok(true)
+    }
+
+    /// Sends NEWKEYS, uses the new keys for what we send and awaits the peer's NEWKEYS.
+    fn install(
+        &mut self,
+        agreed: &Agreed,
+        shared: Shared,
+        hash: [u8; 32],
+        now: Instant,
+    ) -> Result<(), Error> {
+        let initial = self.session.is_none();
         let secrets = Secrets::new(shared, hash, *self.session.get_or_insert(hash));
-        let sealer = Sealer::new(agreed.to_server, Direction::ClientToServer, &secrets)?;
-        let opener = Opener::new(agreed.to_client, Direction::ServerToClient, &secrets)?;
+        let to_server = (agreed.to_server, Direction::ClientToServer);
+        let to_client = (agreed.to_client, Direction::ServerToClient);
+        let (send, receive) = match self.role.side() {
+            Side::Client => (to_server, to_client),
+            Side::Server => (to_client, to_server),
+        };
+        let sealer = Sealer::new(send.0, send.1, &secrets)?;
+        let opener = Opener::new(receive.0, receive.1, &secrets)?;
         self.write(&[&[message::NEWKEYS]])?;
         self.writer.rekey(sealer, self.strict);
         self.sent = Count::default();
         self.exchange = Step::NewKeys(opener);
         self.renew_at = Some(now + REKEY_AGE);
+        if initial && self.informed && self.role.side() == Side::Server {
+            self.write(&[&extensions()])?;
+        }
         self.held.bytes = 0;
         for payload in std::mem::take(&mut self.held.payloads) {
             self.write(&[&payload])?;
         }
-        tracing::debug!(cipher = agreed.to_server.name(), strict = self.strict, "keys exchanged");
-        Ok(true)
+        tracing::debug!(cipher = send.0.name(), strict = self.strict, "keys exchanged");
+        Ok(())
     }
 
     fn handle_new_keys(&mut self) -> Result<(), Error> {
@@ -405,6 +510,16 @@ impl Transport {
         self.writer.write(&mut *self.entropy, parts, &mut self.out)?;
         self.sent.add(self.out.len() - before)
     }
+}
+
+/// EXT_INFO of a server (RFC 8308 section 3.1): the signatures that it would take of users. Clients
+/// that would log in by key want to know, although nobody has to.
+fn extensions() -> Vec<u8> {
+    let mut out = vec![message::EXT_INFO];
+    out.put_u32(1);
+    out.put_string(b"server-sig-algs");
+    out.put_string(hostkey::ALGORITHMS.join(",").as_bytes());
+    out
 }
 
 fn disconnected(payload: &[u8]) -> Error {

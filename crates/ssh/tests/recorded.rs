@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use coderctl_ssh::{
     Error,
-    algorithms::{Agreed, Lists},
+    algorithms::{Agreed, Lists, STRICT_SERVER, Side},
     channel::{Channel, Source},
     cipher::{Cipher, Direction, Opener, Sealer},
     hostkey, ident,
@@ -29,8 +29,8 @@ fn a_recorded_session_is_verified_and_understood() {
     assert_eq!(said(&mut server)[0], m::NEWKEYS);
 
     let lists = Lists::parse(&server_init).unwrap();
-    assert!(lists.is_strict());
-    let agreed = Agreed::with(&lists).unwrap();
+    assert!(lists.names(STRICT_SERVER));
+    let agreed = Agreed::between(Side::Client, &Lists::client(), &lists).unwrap();
     assert_eq!(agreed.host_key, "rsa-sha2-512");
     let reply = Reply::parse(&reply).unwrap();
     let shared = Shared::new(&shared);
