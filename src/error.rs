@@ -12,6 +12,10 @@ pub enum Kind {
     Other,
     /// Wrong usage.
     Usage,
+    /// A command to be run under a forward cannot be executed.
+    CannotRun,
+    /// A command to be run under a forward is not found.
+    NoCommand,
     /// Ended by this signal (its number) before it was done.
     Signal(u8),
     /// Not logged in, or the token is refused.
@@ -51,6 +55,8 @@ impl Kind {
         match self {
             Self::Other => 1,
             Self::Usage => 2,
+            Self::CannotRun => 126,
+            Self::NoCommand => 127,
             Self::Signal(number) => 128 + (number & 127),
             Self::Login => 200,
             Self::Workspace => 201,

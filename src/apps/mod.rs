@@ -8,6 +8,7 @@ pub mod exec;
 pub mod forward_spec;
 pub mod local;
 pub mod port_forward;
+pub mod run_under;
 pub mod session;
 pub mod shell;
 pub mod stdio;

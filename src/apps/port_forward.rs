@@ -8,6 +8,7 @@
 //! ```text
 //! prepare ─► listeners ─► one task each: accept ─► wait for a tunnel ─► splice
 //! run ─────► attach: `Ready!` · detach: wait · signal or close: listeners shut, drain, done
+//!            a command to run under it starts with `Ready!`, gets the signals, and its end is ours
 //! ```
 
 mod bind;
@@ -21,7 +22,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{App, BoxFuture, Context, End, Event, Tunnel, forward_spec::Forward};
+use super::{
+    App, BoxFuture, Context, End, Event, Tunnel,
+    forward_spec::Forward,
+    run_under::{self, Command},
+};
 use crate::{
     error::{CommandError, Kind},
     signal::Signal,
@@ -44,13 +49,21 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub struct PortForward {
     forwards: Vec<Forward>,
     listeners: Vec<Listener>,
+    command: Option<Command>,
 }
 
 impl PortForward {
     /// Will serve these forwards.
     #[must_use]
     pub fn new(forwards: Vec<Forward>) -> Self {
-        Self { forwards, listeners: Vec::new() }
+        Self { forwards, listeners: Vec::new(), command: None }
+    }
+
+    /// Runs this command once the forwards are ready; its end is the end.
+    #[must_use]
+    pub fn with_command(mut self, command: Option<Command>) -> Self {
+        self.command = command;
+        self
     }
 
     /// The local addresses that are bound, each with its port in the workspace; empty before
@@ -79,7 +92,7 @@ impl App for PortForward {
     }
 
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(run(self.listeners, context))
+        Box::pin(run(self.listeners, self.command, context))
     }
 }
 
@@ -93,8 +106,11 @@ struct Shared {
     failures: Arc<Failures>,
 }
 
-async fn run(listeners: Vec<Listener>, context: Context) -> End {
+async fn run(listeners: Vec<Listener>, mut command: Option<Command>, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
+    let ports = listeners.iter().map(|listener| (listener.local.port(), listener.remote));
+    let variables = run_under::variables(ports);
+    let mut child: Option<run_under::Running> = None;
     let shared = Shared {
         tunnel: tunnel.clone(),
         events: events.clone(),
@@ -113,12 +129,25 @@ async fn run(listeners: Vec<Listener>, context: Context) -> End {
     let end = loop {
         let up = tunnel.borrow_and_update().is_some();
         attached = attached.turn(up, &ui, &events);
+        if up && let Some(command) = command.take() {
+            match command.start(&variables) {
+                Ok(running) => child = Some(running),
+                Err(error) => break End::Failed(error),
+            }
+        }
         tokio::select! {
             changed = tunnel.changed() => if changed.is_err() { break End::Done(0) },
             () = asked(&mut close) => break End::Done(0),
-            Some(signal) = signals.recv() => break ended_by(signal, &attached, &ui),
+            status = ended(&mut child) => break status.map_or_else(End::Failed, End::Done),
+            Some(signal) = signals.recv() => match &child {
+                Some(child) => child.signal(signal),
+                None => break ended_by(signal, &attached, &ui),
+            },
         }
     };
+    if let Some(child) = child.take() {
+        child.end().await;
+    }
     stop.send_replace(true);
     drain(serving, &mut signals).await;
     end
@@ -127,6 +156,18 @@ async fn run(listeners: Vec<Listener>, context: Context) -> End {
 async fn asked(close: &mut watch::Receiver<bool>) {
     // An error means that nobody is left to ask: as good as asking.
     let _ = close.wait_for(|close| *close).await;
+}
+
+/// The end of the command; never without one.
+async fn ended(child: &mut Option<run_under::Running>) -> Result<u8, CommandError> {
+    match child {
+        Some(running) => {
+            let status = running.status().await;
+            *child = None;
+            status
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether a tunnel is, or was, there.

@@ -1,3 +1,5 @@
+use std::ffi::OsString;
+
 use super::{
     Environment, Session,
     global::{self, Headers},
@@ -5,7 +7,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    apps::{forward_spec, port_forward::PortForward},
+    apps::{forward_spec, port_forward::PortForward, run_under::Command},
     error::{CommandError, Kind},
     tunnel::{self, Request, Wait},
 };
@@ -13,13 +15,18 @@ use crate::{
 const EXAMPLES: &str = "Examples:
   coderctl port-forward dev --tcp 8080:80,9000-9002
   coderctl port-forward dev --tcp 0.0.0.0:8080:80
-  coderctl port-forward dev --tcp 0:5432";
+  coderctl port-forward dev --tcp 0:5432
+  coderctl port-forward dev --tcp 0:5432 -- sh -c 'psql -h localhost -p $CODERCTL_PORT'";
 
 /// Forward local ports to ports of a workspace
 ///
 /// Listeners open at once, before a stopped workspace is started, and stay open when the workspace
 /// restarts. SPEC is `[BIND:]LOCAL[:REMOTE]`; ports may be ranges, several specs are separated by
 /// commas, and local port 0 takes a free one. Without BIND both loopback addresses are bound.
+///
+/// A COMMAND after `--` starts once the forwards are ready, and its status is that of coderctl. It
+/// finds the first forward's local port in CODERCTL_PORT, and the one that leads to port 5432 in
+/// CODERCTL_PORT_5432. It gets the signals, and SIGTERM when the tunnel is lost for good.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -44,6 +51,10 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) headers: Headers,
+
+    /// Command to run once the forwards are ready, and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
@@ -69,7 +80,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         autostart: !args.disable_autostart,
         follow: true,
         usage_app: Some(String::new()),
-        app: Box::new(PortForward::new(forwards)),
+        app: Box::new(PortForward::new(forwards).with_command(Command::new(args.command))),
     };
     tunnel::run(&session, &environment.ui, request).await
 }

@@ -33,7 +33,14 @@ fn next_step(kind: Kind) -> Option<&'static str> {
         Kind::Tunnel => "the deployment's relay must be reachable; -v shows how far it got",
         Kind::Protocol => "compare the versions of the deployment and of coderctl",
         Kind::Login => "log in again with `coderctl login URL`, or renew CODER_SESSION_TOKEN",
-        Kind::Other | Kind::Usage | Kind::Signal(_) | Kind::Local | Kind::Remote | Kind::Lost => {
+        Kind::Other
+        | Kind::Usage
+        | Kind::CannotRun
+        | Kind::NoCommand
+        | Kind::Signal(_)
+        | Kind::Local
+        | Kind::Remote
+        | Kind::Lost => {
             return None;
         }
     })

@@ -1,0 +1,194 @@
+//! A command that runs while forwards are ready.
+//!
+//! It starts once the tunnel is there, with the local ports in its environment:
+//!
+//! | variable | |
+//! |---|---|
+//! | `CODERCTL_PORT` | the first forward's local port |
+//! | `CODERCTL_PORT_<remote>` | the local port that leads to this one; the first wins |
+//!
+//! Its status becomes the program's. Signals are passed on to it, but SIGINT where a terminal has
+//! already sent it to both: the command is in the terminal's foreground process group with us.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, IsTerminal},
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    time::Duration,
+};
+
+use rustix::process::{Pid, kill_process};
+use tokio::process::Child;
+use tracing::debug;
+
+use crate::{
+    error::{CommandError, Kind},
+    signal::Signal,
+    ui::quoted,
+};
+
+/// How long a command may take to end once it was told that the tunnel is lost for good: as long
+/// as supervisors commonly grant (`docker stop` waits ten seconds too).
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A command to be run, and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    program: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Command {
+    /// The first word is the program; nothing for no words.
+    #[must_use]
+    pub fn new(words: Vec<OsString>) -> Option<Self> {
+        let mut words = words.into_iter();
+        Some(Self { program: words.next()?, arguments: words.collect() })
+    }
+
+    /// Starts it, with our standard streams.
+    pub(super) fn start(
+        self,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Running, CommandError> {
+        let mut command = tokio::process::Command::new(&self.program);
+        // Whatever ends us, the command does not outlive the forward that it was promised.
+        command.args(&self.arguments).envs(variables).kill_on_drop(true);
+        let name = quoted(&self.program.to_string_lossy());
+        let child = command.spawn().map_err(|error| refused(&name, error))?;
+        debug!(%name, pid = child.id(), "started");
+        Ok(Running { child, name, shares_terminal: io::stdin().is_terminal() })
+    }
+}
+
+/// The variables of these forwards: local and remote port of each, in the order that they were
+/// asked for.
+pub(super) fn variables(
+    forwards: impl IntoIterator<Item = (u16, u16)>,
+) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for (local, remote) in forwards {
+        let local = local.to_string();
+        variables.entry("CODERCTL_PORT".to_owned()).or_insert_with(|| local.clone());
+        variables.entry(format!("CODERCTL_PORT_{remote}")).or_insert(local);
+    }
+    variables
+}
+
+fn refused(name: &str, error: io::Error) -> CommandError {
+    let kind =
+        if error.kind() == io::ErrorKind::NotFound { Kind::NoCommand } else { Kind::CannotRun };
+    let context = format!("the command {name} cannot be run");
+    CommandError::new(kind, anyhow::Error::new(error).context(context))
+}
+
+/// A command that runs. Dropped, it is killed.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    name: String,
+    shares_terminal: bool,
+}
+
+impl Running {
+    /// Its exit status as a shell says it: 128 + n for signal n. May be dropped and called again.
+    pub(super) async fn status(&mut self) -> Result<u8, CommandError> {
+        let status = self.child.wait().await.map_err(|error| {
+            let context = format!("the end of {} cannot be learnt", self.name);
+            CommandError::new(Kind::Other, anyhow::Error::new(error).context(context))
+        })?;
+        debug!(name = self.name, %status, "ended");
+        Ok(code(status))
+    }
+
+    /// Passes a signal on.
+    pub(super) fn signal(&self, signal: Signal) {
+        if signal != Signal::Interrupt || !self.shares_terminal {
+            self.send(signal);
+        }
+    }
+
+    /// Asks it to end, waits for a while, then kills it.
+    pub(super) async fn end(mut self) {
+        self.send(Signal::Terminate);
+        if tokio::time::timeout(GRACE, self.status()).await.is_err() {
+            debug!(name = self.name, "did not end in time");
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        let number = match signal {
+            Signal::Hangup => rustix::process::Signal::HUP,
+            Signal::Interrupt => rustix::process::Signal::INT,
+            Signal::Terminate => rustix::process::Signal::TERM,
+        };
+        // A child that was waited for has no id: there is nobody to tell.
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        if let Some(Err(error)) = pid.map(|pid| kill_process(pid, number)) {
+            debug!(name = self.name, %error, "the signal was not delivered");
+        }
+    }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let signal = status.signal().map(|signal| 128 + signal);
+    status.code().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str) -> Command {
+        let words = ["sh", "-c", script].map(OsString::from);
+        Command::new(words.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn its_status_is_passed_on() {
+        for (script, status) in [("exit 0", 0), ("exit 41", 41), ("kill -9 $$", 137)] {
+            let mut running = run(script).start(&BTreeMap::new()).unwrap();
+            assert_eq!(running.status().await.unwrap(), status, "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_knows_the_ports() {
+        let variables = variables([(4001, 80), (4002, 81), (4003, 80)]);
+        let script =
+            "test \"$CODERCTL_PORT $CODERCTL_PORT_80 $CODERCTL_PORT_81\" = '4001 4001 4002'";
+        assert_eq!(run(script).start(&variables).unwrap().status().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_run_is_told_apart_from_what_is_not_there() {
+        for (program, code) in [("/nowhere/at/all", 127), ("/dev/null", 126)] {
+            let command = Command::new(vec![program.into()]).unwrap();
+            let error = command.start(&BTreeMap::new()).unwrap_err();
+            assert_eq!(error.kind.code(), code);
+            assert!(error.to_string().starts_with(&format!("the command `{program}` cannot be")));
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_to_end_before_it_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ready, asked) = (directory.path().join("ready"), directory.path().join("asked"));
+        let script = format!(
+            "trap 'touch {}; exit 0' TERM; mkfifo {}; read x < {}",
+            asked.display(),
+            ready.display(),
+            ready.display()
+        );
+        let mut running = run(&script).start(&BTreeMap::new()).unwrap();
+        // The fifo is there once the trap is.
+        while !ready.exists() {
+            assert!(running.child.try_wait().unwrap().is_none());
+            tokio::task::yield_now().await;
+        }
+        running.end().await;
+        assert!(asked.exists());
+    }
+}
