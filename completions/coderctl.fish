@@ -50,6 +50,12 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ls" -d 'List work
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "rm" -d 'Delete a workspace and everything in it'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "version" -d 'Show the version'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -212,6 +218,143 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s v -l verbos
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s t -l template -d 'Template, by name or as a file' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l preset -d 'Preset of the template; `none` for none, by default the template\'s own default' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s O -l org -d 'Organization of the template, where several have one of that name' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l parameter -d 'Parameter of the template, as `name=value`; repeatable [env: CODER_RICH_PARAMETER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l no-wait -d 'Do not wait for the build' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l timeout -d 'Longest time to wait for the build; it goes on when that has passed' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s y -l yes -d 'Accepted; nothing is asked' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l parameter -d 'Parameter of the template, as `name=value`; repeatable [env: CODER_RICH_PARAMETER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l no-wait -d 'Do not wait for the build' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l timeout -d 'Longest time to wait for the build; it goes on when that has passed' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s y -l yes -d 'Accepted; nothing is asked' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s y -l yes -d 'Do not ask' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l no-wait -d 'Do not wait for the build' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l timeout -d 'Longest time to wait for the build; it goes on when that has passed' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s y -l yes -d 'Do not ask' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l parameter -d 'Parameter of the template, as `name=value`; repeatable [env: CODER_RICH_PARAMETER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l timeout -d 'Longest time to wait for both builds; they go on when that has passed' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s y -l yes -d 'Do not ask' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l no-wait -d 'Do not wait for the build' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l timeout -d 'Longest time to wait for the build; it goes on when that has passed' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s y -l yes -d 'Do not ask' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l no-wait -d 'Do not wait for the build' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l timeout -d 'Longest time to wait for the build; it goes on when that has passed' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s o -l output -d 'How to show it' -r -f -a "text\t''
 json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l url -d 'URL of the Coder deployment' -r
@@ -250,10 +393,15 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verb
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "list" -d 'List workspaces and their states'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "version" -d 'Show the version'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

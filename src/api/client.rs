@@ -84,26 +84,6 @@ pub struct Client {
     watch_missing: Arc<AtomicBool>,
 }
 
-/// What a start build is asked for.
-#[derive(Debug, Clone, Serialize)]
-pub struct StartRequest {
-    transition: &'static str,
-    /// Why, for the audit log: `ssh_connection` is what the Go client says too.
-    reason: &'static str,
-    /// Another version than that of the last build.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    template_version_id: Option<Uuid>,
-}
-
-impl StartRequest {
-    /// A start, on another template version than the last build's if one is given. Parameters
-    /// keep their last values.
-    #[must_use]
-    pub fn new(template_version_id: Option<Uuid>) -> Self {
-        Self { transition: "start", reason: "ssh_connection", template_version_id }
-    }
-}
-
 impl Client {
     /// A client of the deployment at `url`.
     #[must_use]
@@ -219,14 +199,6 @@ impl Client {
     /// See [`Error`].
     pub async fn workspace(&self, id: Uuid) -> Result<Workspace, Error> {
         self.get(&format!("/workspaces/{id}"), &[]).await
-    }
-
-    /// Asks for a start build.
-    ///
-    /// # Errors
-    /// 409 when a build is active, 403 and 400 when it is refused; see [`Error`].
-    pub async fn start(&self, workspace: Uuid, start: &StartRequest) -> Result<Build, Error> {
-        self.post(&format!("/workspaces/{workspace}/builds"), start).await
     }
 
     /// Wakes a dormant workspace; one that is awake stays so.
@@ -358,7 +330,7 @@ impl Client {
         }
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -368,21 +340,31 @@ impl Client {
     }
 
     /// A call with an effect, tried again only if the server surely never saw it.
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
+    ) -> Result<(String, Answer), Error> {
+        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let headers = if body.is_empty() { &json[..0] } else { &json };
+        self.send_with(method, path, body, headers).await
+    }
+
+    /// The same with these headers.
+    pub(super) async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(header::HeaderName, HeaderValue)],
     ) -> Result<(String, Answer), Error> {
         let mut attempt = 1;
         let began = Instant::now();
         loop {
             let (request, call) = self.build_request(method.clone(), path, &[])?;
             let mut request = request.map(|()| body.clone());
-            if !body.is_empty() {
-                let json = HeaderValue::from_static("application/json");
-                request.headers_mut().insert(header::CONTENT_TYPE, json);
-            }
+            request.headers_mut().extend(headers.iter().cloned());
             match self.exchange(request, &call).await {
                 Ok(answer) => return Ok((call, answer)),
                 Err((error, asked)) if arrived_never(&error) && self.may_try(attempt, began) => {
@@ -433,7 +415,11 @@ impl Client {
         Err((Error::from_answer(call, &host, parts.status, &parts.headers, &body), asked))
     }
 
-    fn decode<T: DeserializeOwned>(&self, call: &str, answer: &Answer) -> Result<T, Error> {
+    pub(super) fn decode<T: DeserializeOwned>(
+        &self,
+        call: &str,
+        answer: &Answer,
+    ) -> Result<T, Error> {
         if is_page(&answer.headers, &answer.body) {
             let why = format!("{call} was answered with a web page");
             return Err(Error::NotCoder { host: self.host(), why });
@@ -511,7 +497,7 @@ fn redirect(parts: &http::response::Parts) -> Option<String> {
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-struct Answer {
+pub(super) struct Answer {
     headers: http::HeaderMap,
     body: Bytes,
 }
@@ -535,13 +521,13 @@ fn pause(attempt: u32, asked: Option<Duration>) -> Duration {
     asked.unwrap_or(Duration::ZERO).max(spread).min(MAX_PAUSE)
 }
 
-fn json(body: &impl Serialize) -> Bytes {
+pub(super) fn json(body: &impl Serialize) -> Bytes {
     // These are our own types, whose keys are strings.
     serde_json::to_vec(body).map(Bytes::from).unwrap_or_default()
 }
 
 /// A name as one segment of a path.
-fn segment(name: &str) -> Result<String, Error> {
+pub(super) fn segment(name: &str) -> Result<String, Error> {
     let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
     let why = if name.is_empty() {
         "is empty"

@@ -9,6 +9,7 @@
 //! Paths are rooted at `/api/v2` of the deployment's host. Calls without effect are tried again
 //! when the server is unwell; a call with an effect only if it surely did not arrive.
 
+mod builds;
 mod client;
 mod error;
 mod follow;
@@ -18,7 +19,11 @@ mod tests;
 mod types;
 mod watch;
 
-pub use client::{Client, StartRequest, Token};
+pub use builds::{
+    BuildRequest, NewWorkspace, Organization, Parameter, Preset, Reason, Template, TemplateVersion,
+    Transition,
+};
+pub use client::{Client, Token};
 pub use error::Error;
 pub use follow::LogLine;
 pub use types::{

@@ -16,7 +16,7 @@ use tokio::{
 use url::Url;
 use uuid::Uuid;
 
-use super::{Client, Error, Fact, StartRequest, Token, WatchError};
+use super::{BuildRequest, Client, Error, Fact, Reason, Token, Transition, WatchError};
 use crate::error::{CommandError, Kind};
 
 const CODER: &str = "X-Coder-Build-Version: v2.35.0\r\n";
@@ -104,8 +104,8 @@ async fn a_server_that_is_unwell_is_asked_again_and_then_given_up() {
 
     // A start may have begun although the server failed.
     let server = Server::always(unwell).await;
-    let start = StartRequest::new(None);
-    server.client().start(Uuid::nil(), &start).await.unwrap_err();
+    let start = BuildRequest::new(Transition::Start, Reason::SshConnection);
+    server.client().create_build(Uuid::nil(), &start).await.unwrap_err();
     let heard = server.heard();
     assert_eq!(heard.len(), 1);
     assert!(heard[0].starts_with("POST /api/v2/workspaces/00000000-"), "{}", heard[0]);

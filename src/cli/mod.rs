@@ -6,6 +6,9 @@
 //!         exit code ◄── CommandError: kind, cause, hints ◄───────────────────────────────┘
 //! ```
 
+mod build;
+mod create;
+mod delete;
 mod generate;
 mod global;
 mod headers;
@@ -13,9 +16,12 @@ mod list;
 mod logging;
 mod login;
 mod port_forward;
+mod restart;
 mod session;
 mod spelling;
 mod ssh;
+mod start;
+mod stop;
 pub mod target;
 mod version;
 
@@ -64,6 +70,12 @@ enum Subcommand {
     Ssh(Box<ssh::Args>),
     #[command(visible_alias = "tunnel")]
     PortForward(port_forward::Args),
+    Create(create::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    #[command(visible_alias = "rm")]
+    Delete(delete::Args),
     Version(version::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -167,6 +179,11 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
         Subcommand::List(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
+        Subcommand::Create(args) => &args.headers,
+        Subcommand::Start(args) => &args.headers,
+        Subcommand::Stop(args) => &args.headers,
+        Subcommand::Restart(args) => &args.headers,
+        Subcommand::Delete(args) => &args.headers,
         Subcommand::Version(_) | Subcommand::Generate(_) => &Headers::default(),
     };
     let typed: Vec<String> = headers.header.iter().chain(&own.header).cloned().collect();
@@ -176,6 +193,11 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
         Subcommand::Login(_)
         | Subcommand::List(_)
         | Subcommand::PortForward(_)
+        | Subcommand::Create(_)
+        | Subcommand::Start(_)
+        | Subcommand::Stop(_)
+        | Subcommand::Restart(_)
+        | Subcommand::Delete(_)
         | Subcommand::Version(_)
         | Subcommand::Generate(_) => None,
     };
@@ -191,6 +213,11 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
             Subcommand::List(args) => until_signal(list::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
+            Subcommand::Create(args) => create::run(args, &environment).await,
+            Subcommand::Start(args) => start::run(args, &environment).await,
+            Subcommand::Stop(args) => stop::run(args, &environment).await,
+            Subcommand::Restart(args) => restart::run(args, &environment).await,
+            Subcommand::Delete(args) => delete::run(args, &environment).await,
             Subcommand::Version(args) => version::run(&args, ui),
             Subcommand::Generate(args) => generate::run(&args, ui),
         }

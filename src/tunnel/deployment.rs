@@ -17,11 +17,11 @@ use uuid::Uuid;
 use super::{
     dialer::Dialer,
     facts,
-    progress::Logs,
+    progress::{Logs, build_lines},
     world::{Dialed, World},
 };
 use crate::{
-    api::{self, Client, Fact, StartRequest, Workspace},
+    api::{self, BuildRequest, Client, Fact, Reason, Transition, Workspace},
     apps::BoxFuture,
     ui::{Ui, quoted},
 };
@@ -137,14 +137,17 @@ impl Inner {
         let newest =
             workspace.template_require_active_version || workspace.automatic_updates == "always";
         let version = (newest && active != last && !active.is_nil()).then_some(active);
-        let mut outcome = self.client.start(self.workspace, &StartRequest::new(version)).await;
+        let start = BuildRequest::new(Transition::Start, Reason::SshConnection);
+        let request = start.clone().version(version);
+        let mut outcome = self.client.create_build(self.workspace, &request).await;
         let forbidden = |outcome: &Result<_, api::Error>| {
             let status = outcome.as_ref().err().and_then(api::Error::status);
             status.is_some_and(|status| status.as_u16() == 403)
         };
         if forbidden(&outcome) && version.is_none() && active != last && !active.is_nil() {
             self.ui.line("The template wants its active version; updating the workspace");
-            outcome = self.client.start(self.workspace, &StartRequest::new(Some(active))).await;
+            let request = start.version(Some(active));
+            outcome = self.client.create_build(self.workspace, &request).await;
         }
         match outcome {
             Ok(build) => {
@@ -295,21 +298,7 @@ impl Logs for Deployment {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let build = inner.start_build().await;
-            let ui = inner.ui.clone();
-            let mut stage = String::new();
-            let say = move |line: api::LogLine| {
-                if matches!(line.level.as_str(), "debug" | "trace") && !ui.is_verbose() {
-                    return;
-                }
-                if line.source != stage {
-                    ui.log("build", &line.source);
-                    stage.clone_from(&line.source);
-                }
-                if !line.output.is_empty() {
-                    ui.log("build", &format!("  {}", line.output));
-                }
-            };
-            if let Err(error) = inner.client.follow_build_log(build, say).await {
+            if let Err(error) = inner.client.follow_build_log(build, build_lines(&inner.ui)).await {
                 tracing::debug!(%error, "the build's log is not to be had");
             }
         })

@@ -10,6 +10,8 @@ mod progress;
 mod tests;
 mod world;
 
+pub(crate) use self::progress::build_lines;
+
 use std::{sync::Arc, time::Duration};
 
 use coderctl_tunneler::{Config, Policy};
@@ -111,7 +113,10 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
 }
 
 /// Finds the workspace by name, or by id where the name is one.
-async fn resolve(client: &Client, target: &Target) -> Result<Workspace, CommandError> {
+///
+/// # Errors
+/// There is none, or the deployment cannot be asked.
+pub(crate) async fn resolve(client: &Client, target: &Target) -> Result<Workspace, CommandError> {
     if let Ok(id) = Uuid::parse_str(&target.workspace) {
         match client.workspace(id).await {
             Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {}

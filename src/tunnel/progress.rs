@@ -9,6 +9,7 @@ use coderctl_tunneler::{AgentStatus, Agents, Event, Lifecycle, Notice, State, St
 use tokio::task::JoinHandle;
 
 use crate::{
+    api::LogLine,
     apps::BoxFuture,
     ui::{Stage, Ui},
 };
@@ -20,6 +21,24 @@ pub(super) trait Logs: Send + Sync {
 
     /// Says the lines of the agent's start scripts as they come, until dropped.
     fn follow_scripts(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Says the lines of a build's log: each stage once, its lines beneath it.
+pub(crate) fn build_lines(ui: &Ui) -> impl FnMut(LogLine) + Send + use<> {
+    let ui = ui.clone();
+    let mut stage = String::new();
+    move |line| {
+        if matches!(line.level.as_str(), "debug" | "trace") && !ui.is_verbose() {
+            return;
+        }
+        if line.source != stage {
+            ui.log("build", &line.source);
+            stage.clone_from(&line.source);
+        }
+        if !line.output.is_empty() {
+            ui.log("build", &format!("  {}", line.output));
+        }
+    }
 }
 
 /// What a stage is about.

@@ -2,10 +2,23 @@
 
 use crate::support::{Home, assert_golden};
 
+const COMMANDS: [&str; 10] = [
+    "login",
+    "list",
+    "ssh",
+    "port-forward",
+    "create",
+    "start",
+    "stop",
+    "restart",
+    "delete",
+    "version",
+];
+
 #[test]
 fn help_of_every_command() {
     let home = Home::new();
-    for command in ["login", "list", "ssh", "port-forward", "version"] {
+    for command in COMMANDS {
         let seen = [home.run(&[command, "-h"]), home.run(&[command, "--help"])];
         assert_golden(&format!("help-{command}"), &seen);
     }
@@ -51,6 +64,9 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         &["ssh", "--stdio", "dev", "-R", "8080:localhost:80"],
         &["port-forward", "dev"],
         &["port-forward", "dev", "--udp", "53"],
+        &["create", "dev", "-t", "nowhere.toml"],
+        &["start", "dev", "--parameter", "novalue"],
+        &["stop", "dev", "--timeout", "soon"],
     ];
     assert_golden("wrong-usage", &seen.map(|arguments| home.run(arguments)));
 }

@@ -1,0 +1,214 @@
+use std::{io::Read, path::Path, time::Duration};
+
+use uuid::Uuid;
+
+use super::{
+    Environment,
+    build::{Builder, Parameters, Waiting},
+    global::Headers,
+};
+use crate::{
+    api::{self, NewWorkspace, Organization, Preset, Template, Transition},
+    error::{CommandError, Kind},
+    ui::quoted,
+};
+
+/// Create a workspace, and wait until it runs
+///
+/// TEMPLATE is the name of a template, or a file (ending in .toml) that describes one: the latter
+/// is for `coderctl server`, and becomes a template named like the file. With a preset a prebuilt
+/// workspace is claimed where there is one.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Name of the new workspace
+    workspace: String,
+
+    /// Template, by name or as a file
+    #[arg(short, long, value_name = "TEMPLATE", env = "CODER_TEMPLATE_NAME")]
+    template: String,
+
+    /// Preset of the template; `none` for none, by default the template's own default
+    #[arg(long, value_name = "NAME", env = "CODER_PRESET_NAME")]
+    preset: Option<String>,
+
+    /// Organization of the template, where several have one of that name
+    #[arg(short = 'O', long, value_name = "NAME", env = "CODER_ORGANIZATION")]
+    org: Option<String>,
+
+    #[command(flatten)]
+    parameters: Parameters,
+
+    #[command(flatten)]
+    waiting: Waiting,
+
+    /// Accepted; nothing is asked
+    #[arg(short, long, hide_short_help = true)]
+    yes: bool,
+
+    #[command(flatten)]
+    pub(super) headers: Headers,
+}
+
+/// Largest template file, in bytes; the deployment has the same limit.
+const LARGEST: u64 = 1 << 20;
+
+/// Between looks at a template version that is being imported.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
+    let parameters = args.parameters.read()?;
+    let file = template_file(&args.template)?;
+    let builder = Builder::open(environment, args.waiting).await?;
+    let work = async {
+        let organizations = organizations(&builder, args.org.as_deref()).await?;
+        let template = match file {
+            Some((name, content)) => import(&builder, &organizations, &name, content).await?,
+            None => find(&builder, &organizations, &args.template).await?,
+        };
+        let preset = preset(&builder, &template, args.preset.as_deref()).await?;
+        let new = NewWorkspace {
+            name: args.workspace.clone(),
+            template_id: template.id,
+            template_version_preset_id: preset.map(|preset| preset.id),
+            rich_parameter_values: parameters,
+        };
+        let workspace = builder.api().create_workspace(&new).await?;
+        builder.finish(&workspace.name, Transition::Start, &workspace.latest_build).await
+    };
+    builder.bounded(work).await
+}
+
+/// The name and content of a template that is a file.
+fn template_file(template: &str) -> Result<Option<(String, Vec<u8>)>, CommandError> {
+    let path = Path::new(template);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        return Ok(None);
+    }
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut content = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
+    read.map_err(|error| {
+        let context = format!("the template {} cannot be read", quoted(template));
+        CommandError::new(Kind::Usage, anyhow::Error::new(error).context(context))
+    })?;
+    if content.len() as u64 > LARGEST {
+        let why = format!("the template {} is larger than {LARGEST} bytes", quoted(template));
+        return Err(CommandError::msg(Kind::Usage, why));
+    }
+    Ok(Some((name, content)))
+}
+
+async fn organizations(
+    builder: &Builder<'_>,
+    name: Option<&str>,
+) -> Result<Vec<Organization>, CommandError> {
+    let all = builder.api().organizations().await?;
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(all) };
+    let known = all.iter().map(|one| quoted(&one.name)).collect::<Vec<_>>().join(", ");
+    let id = Uuid::parse_str(name).ok();
+    let found: Vec<_> =
+        all.into_iter().filter(|one| one.name == name || Some(one.id) == id).collect();
+    if found.is_empty() {
+        let why = format!("you are in no organization {}", quoted(name));
+        return Err(CommandError::msg(Kind::Usage, why).hint(format!("there are {known}")));
+    }
+    Ok(found)
+}
+
+async fn find(
+    builder: &Builder<'_>,
+    organizations: &[Organization],
+    name: &str,
+) -> Result<Template, CommandError> {
+    for organization in organizations {
+        match builder.api().template(organization.id, name).await {
+            Err(error) if is_missing(&error) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    let why = format!("there is no template {}, or you have no access to it", quoted(name));
+    Err(CommandError::msg(Kind::Usage, why)
+        .hint("the dashboard shows the templates that there are"))
+}
+
+/// Makes the template, or its next version where there is one of that name.
+async fn import(
+    builder: &Builder<'_>,
+    organizations: &[Organization],
+    name: &str,
+    content: Vec<u8>,
+) -> Result<Template, CommandError> {
+    let api = builder.api();
+    let organization = organizations.first().ok_or_else(|| {
+        CommandError::msg(Kind::Other, "you are in no organization")
+            .hint("ask an administrator to add you to one")
+    })?;
+    let file = api.upload("application/toml", content.into()).await.map_err(|error| {
+        let refused = error.status().is_some_and(|status| matches!(status.as_u16(), 400 | 415));
+        let error = CommandError::from(error);
+        if refused {
+            error.hint(
+                "only `coderctl server` takes templates in TOML: name a template of this \
+                 deployment instead",
+            )
+        } else {
+            error
+        }
+    })?;
+    let existing = match api.template(organization.id, name).await {
+        Ok(template) => Some(template),
+        Err(error) if is_missing(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let template = existing.as_ref().map(|template| template.id);
+    let mut version = api.create_template_version(organization.id, template, file).await?;
+    while matches!(version.job.status.as_str(), "pending" | "running") {
+        tokio::time::sleep(PAUSE).await;
+        version = api.template_version(version.id).await?;
+    }
+    if version.job.status != "succeeded" {
+        let why = version.job.error.unwrap_or_default();
+        let text = format!("the template {} cannot be used: {why}", quoted(name));
+        return Err(CommandError::msg(Kind::Usage, text).hint("repair the file"));
+    }
+    match existing {
+        Some(template) => {
+            api.activate_version(template.id, version.id).await?;
+            Ok(Template { active_version_id: version.id, ..template })
+        }
+        None => Ok(api.create_template(organization.id, name, version.id).await?),
+    }
+}
+
+async fn preset(
+    builder: &Builder<'_>,
+    template: &Template,
+    name: Option<&str>,
+) -> Result<Option<Preset>, CommandError> {
+    if name == Some("none") {
+        return Ok(None);
+    }
+    let presets = match builder.api().presets(template.active_version_id).await {
+        // Servers without presets have no such route.
+        Err(error) if is_missing(&error) => Vec::new(),
+        outcome => outcome?,
+    };
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(presets.into_iter().find(|preset| preset.default));
+    };
+    let known: Vec<_> = presets.iter().map(|preset| quoted(&preset.name)).collect();
+    let hint = match known.as_slice() {
+        [] => "it has none".to_owned(),
+        known => format!("it has {}", known.join(", ")),
+    };
+    let found = presets.into_iter().find(|preset| preset.name == name);
+    found.map(Some).ok_or_else(|| {
+        let why = format!("template {} has no preset {}", quoted(&template.name), quoted(name));
+        CommandError::msg(Kind::Usage, why).hint(hint)
+    })
+}
+
+fn is_missing(error: &api::Error) -> bool {
+    error.status().is_some_and(|status| status.as_u16() == 404)
+}
