@@ -82,9 +82,7 @@ impl Transport {
         if accept.map(HeaderValue::as_bytes) != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
             return Err(broken("the server's answer is not to our question"));
         }
-        let mut config = WebSocketConfig::default();
-        config.max_message_size = Some(options.max_message);
-        config.max_frame_size = Some(options.max_message);
+        let config = limits(options.max_message);
         let socket =
             tokio_tungstenite::WebSocketStream::from_raw_socket(stream, Role::Client, Some(config))
                 .await;
@@ -93,6 +91,16 @@ impl Transport {
 }
 
 impl WebSocket {
+    /// The server's side of a WebSocket whose opening handshake is over; `peer` names the client
+    /// in errors, `max_message` is the longest message that is accepted, in bytes.
+    pub async fn accepted(stream: BoxStream, peer: String, max_message: usize) -> Self {
+        let config = limits(max_message);
+        let socket =
+            tokio_tungstenite::WebSocketStream::from_raw_socket(stream, Role::Server, Some(config))
+                .await;
+        Self { socket, host: peer }
+    }
+
     /// The next message.
     ///
     /// # Errors
@@ -273,6 +281,13 @@ impl fmt::Debug for WebSocketStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketStream").field("host", &self.socket.host).finish_non_exhaustive()
     }
+}
+
+fn limits(max_message: usize) -> WebSocketConfig {
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(max_message);
+    config.max_frame_size = Some(max_message);
+    config
 }
 
 /// `frame` is `None` when the connection just ended.

@@ -1,5 +1,9 @@
 //! The HTTP face: REST, watches, logs, upgrades.
 
+pub mod error;
+pub mod sockets;
+pub mod tasks;
+
 use axum::Router;
 
 use crate::state::State;
