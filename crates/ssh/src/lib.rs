@@ -47,6 +47,7 @@ pub mod wire;
 
 mod error;
 mod options;
+mod pump;
 mod streams;
 
 pub use error::{Error, Text};

@@ -10,35 +10,24 @@
 //! that the connection's task hands to the stream. The mutex is held for no longer than that, and
 //! never across an await.
 
-use std::{
-    fmt, io,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, Waker, ready},
-    time::Instant,
-};
+use std::{sync::Arc, task::Waker, time::Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     sync::watch,
     task::JoinHandle,
-    time::Sleep,
 };
 
 use crate::{
     channel::Source,
-    connection::{Connection, Event, OUTPUT},
+    connection::{Connection, Event},
     error::Error,
     options::{Exit, Options},
     packet::SystemEntropy,
+    pump::{self, Machine, Shared},
     streams::{Output, Queue, Stdin},
 };
-
-/// Room for one read: sixteen packets of a relay's usual size, two of SSH's largest.
-const READ: usize = 64 * 1024;
-/// Rounds of reading and writing before other tasks get their turn.
-const ROUNDS: usize = 32;
 
 /// Opens a session over a byte stream, and returns once the server has started the command.
 ///
@@ -61,7 +50,7 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (phase, mut phases) = watch::channel(Phase::Starting);
-    let shared = Arc::new(Shared(Mutex::new(State {
+    let shared = Shared::new(State {
         connection,
         stdout: Queue::default(),
         stderr: Queue::default(),
@@ -70,20 +59,12 @@ where
         writer: None,
         failed: None,
         leave: false,
-    })));
-    let task = Task {
-        io,
-        shared: Arc::clone(&shared),
-        input: BytesMut::with_capacity(READ),
-        writing: BytesMut::new(),
-        unflushed: false,
-        timer: Box::pin(tokio::time::sleep_until(far().into())),
-    };
+    });
     // Owned from here on: dropped with this future, or with what it returns.
     let ending = Ending {
         shared: Arc::clone(&shared),
         phases: phases.clone(),
-        task: tokio::spawn(task.run()),
+        task: pump::spawn(io, Arc::clone(&shared)),
     };
     let phase = phases.wait_for(|phase| !matches!(phase, Phase::Starting)).await;
     match phase.as_deref() {
@@ -134,7 +115,7 @@ impl Session {
 
 /// Requests to a running session. Each is sent at once, or without effect when it is over.
 #[derive(Debug, Clone)]
-pub struct Control(Arc<Shared>);
+pub struct Control(Arc<Shared<State>>);
 
 impl Control {
     /// Reports the size of the local terminal, in characters.
@@ -161,7 +142,7 @@ impl Control {
 /// The end of a session, and the owner of its connection.
 #[derive(Debug)]
 pub struct Ending {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
     phases: watch::Receiver<Phase>,
     task: JoinHandle<()>,
 }
@@ -206,8 +187,6 @@ pub(crate) enum Phase {
 }
 
 /// What the task and the handles share.
-pub(crate) struct Shared(Mutex<State>);
-
 pub(crate) struct State {
     pub(crate) connection: Connection,
     pub(crate) stdout: Queue,
@@ -223,12 +202,7 @@ pub(crate) struct State {
     leave: bool,
 }
 
-impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing half done that would matter to the others.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
+impl Shared<State> {
     /// Does something on the connection and sees to its being written.
     pub(crate) fn act(&self, action: impl FnOnce(&mut Connection) -> Result<(), Error>) {
         let mut state = self.lock();
@@ -309,192 +283,75 @@ impl State {
     }
 }
 
-struct Task<T> {
-    io: T,
-    shared: Arc<Shared>,
-    input: BytesMut,
-    /// Taken from the connection's output, to be written without holding the mutex.
-    writing: BytesMut,
-    unflushed: bool,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Task<T> {
-    async fn run(mut self) {
-        let result = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let mut state = self.shared.lock();
-        if let Err(error) = result {
-            tracing::debug!(%error, "ssh connection ended");
-            // The peer may be told why, if that costs no waiting.
-            let told = state.connection.disconnect(2, "protocol error");
-            if self.writing.is_empty() && told.is_ok() && !error.is_broken() {
-                let output = state.connection.output().split();
-                let mut cx = Context::from_waker(Waker::noop());
-                let sent = Pin::new(&mut self.io).poll_write(&mut cx, &output);
-                tracing::trace!(?sent, "ssh goodbye");
-            }
-            let exit = state.connection.handle_end(Some(error));
-            state.end(exit);
-        } else if !state.connection.is_closed() {
-            let exit = state.connection.handle_end(None);
-            state.end(exit);
-        }
-        state.deliver();
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        for _ in 0..ROUNDS {
-            let Orders { leave, crowded, timeout } = self.orders(cx)?;
-            let wrote = self.poll_write(cx)?;
-            let idle = self.writing.is_empty() && !self.unflushed;
-            if leave {
-                // Nothing that still comes matters.
-                if !idle {
-                    return Poll::Pending;
-                }
-                if self.shared.lock().connection.output().is_empty() {
-                    return match ready!(Pin::new(&mut self.io).poll_shutdown(cx)) {
-                        Ok(()) => Poll::Ready(Ok(())),
-                        // The peer was faster.
-                        Err(error) => {
-                            tracing::trace!(%error, "ssh shutdown");
-                            Poll::Ready(Ok(()))
-                        }
-                    };
-                }
-                continue;
-            }
-            let read = if crowded { false } else { self.poll_read(cx)? };
-            let due = self.poll_timer(cx, timeout)?;
-            if !(wrote || read || due) {
-                return Poll::Pending;
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Takes over what is to be written and done.
-    fn orders(&mut self, cx: &Context<'_>) -> Result<Orders, Error> {
-        let mut state = self.shared.lock();
-        if let Some(error) = state.failed.take() {
+impl Machine for State {
+    fn begin_round(&mut self, waker: &Waker) -> Result<(), Error> {
+        if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            state.task = Some(cx.waker().clone());
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            self.task = Some(waker.clone());
         }
-        if state.leave && !state.connection.is_closed() {
+        if self.leave && !self.connection.is_closed() {
             // Told to go before the session was over.
-            state.connection.close()?;
-            state.connection.disconnect(11, "")?;
-            let exit = state.connection.handle_end(Some(Error::NoStatus));
-            state.end(exit);
+            self.connection.close()?;
+            self.connection.disconnect(11, "")?;
+            let exit = self.connection.handle_end(Some(Error::NoStatus));
+            self.end(exit);
         }
-        if self.writing.is_empty() && !state.connection.output().is_empty() {
-            std::mem::swap(&mut self.writing, state.connection.output());
-            if let Some(writer) = state.writer.take() {
-                writer.wake();
-            }
-        }
-        Ok(Orders {
-            leave: state.connection.is_closed(),
-            // A peer that asks without reading the answers gets no more attention.
-            crowded: state.connection.output().len() > 2 * OUTPUT,
-            timeout: state.connection.poll_timeout(),
-        })
+        Ok(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        let mut wrote = false;
-        while !self.writing.is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, &self.writing) {
-                Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Poll::Ready(Ok(count)) => {
-                    self.writing.advance(count);
-                    self.unflushed = true;
-                    wrote = true;
-                }
-                Poll::Ready(Err(error)) => return Err(self.read_last(cx, error)),
-                Poll::Pending => return Ok(wrote),
-            }
-        }
-        if self.unflushed {
-            match Pin::new(&mut self.io).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(error)) => return Err(self.read_last(cx, error)),
-                Poll::Pending => {}
-            }
-        }
-        Ok(wrote)
+    fn output(&mut self) -> &mut BytesMut {
+        self.connection.output()
     }
 
-    /// A peer that is gone may have said why before it went.
-    fn read_last(&mut self, cx: &mut Context<'_>, error: io::Error) -> Error {
-        loop {
-            match self.poll_read(cx) {
-                Ok(true) => {}
-                Ok(false) | Err(Error::Io { .. } | Error::Ended(_)) => return error.into(),
-                Err(said) => return said,
+    fn handle_room(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn missing(&mut self, input: usize) -> usize {
+        self.connection.transport().missing(input)
+    }
+
+    fn handle_input(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Error> {
+        let result = self.connection.handle_input(input, now);
+        self.deliver();
+        result
+    }
+
+    fn handle_end_of_stream(&mut self) -> Result<(), Error> {
+        match self.connection.handle_end(None) {
+            Exit::Lost(error) => Err(error),
+            exit @ (Exit::Status(_) | Exit::Signal { .. }) => {
+                self.end(exit);
+                Ok(())
             }
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        if self.shared.lock().connection.is_closed() {
-            return Ok(false);
-        }
-        let missing = self.shared.lock().connection.transport().missing(self.input.len());
-        self.input.reserve(missing.max(READ));
-        let read = std::pin::pin!(self.io.read_buf(&mut self.input));
-        let count = match read.poll(cx) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(result) => result?,
-        };
-        let mut state = self.shared.lock();
-        if count == 0 {
-            let exit = state.connection.handle_end(None);
-            let Exit::Lost(error) = exit else {
-                state.end(exit);
-                return Ok(true);
-            };
-            return Err(error);
-        }
-        let result = state.connection.handle_input(&mut self.input, now());
-        state.deliver();
-        result.map(|()| true)
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.connection.poll_timeout()
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>, at: Option<Instant>) -> Result<bool, Error> {
-        let at = at.unwrap_or_else(far).into();
-        if self.timer.deadline() != at {
-            self.timer.as_mut().reset(at);
-        }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return Ok(false);
-        }
-        self.shared.lock().connection.handle_timeout(now())?;
-        Ok(true)
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.connection.handle_timeout(now)
     }
-}
 
-struct Orders {
-    leave: bool,
-    crowded: bool,
-    timeout: Option<Instant>,
-}
+    fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
 
-/// The runtime's clock, which tests can stop.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
+    fn say_goodbye(&mut self) -> Result<(), Error> {
+        self.connection.disconnect(2, "protocol error")
+    }
 
-/// A time that does not come.
-fn far() -> Instant {
-    now() + std::time::Duration::from_secs(30 * 365 * 24 * 3600)
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shared")
+    fn handle_end(&mut self, result: Result<(), Error>) {
+        if result.is_err() || !self.connection.is_closed() {
+            let exit = self.connection.handle_end(result.err());
+            self.end(exit);
+        }
+        self.deliver();
     }
 }

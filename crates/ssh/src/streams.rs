@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{channel::Source, error::Error, session::Shared};
+use crate::{channel::Source, error::Error, pump::Shared, session::State};
 
 /// Data below this length are copied together, those above are handed on as they lie. A piece
 /// keeps the 64 KiB that it was read into alive, so this also bounds what a peer can make us
@@ -20,11 +20,11 @@ const COPY_BELOW: usize = 8 * 1024;
 
 /// The remote standard input. Waits while the peer's window is full or keys are renewed.
 pub struct Stdin {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
 }
 
 impl Stdin {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<State>>) -> Self {
         Self { shared }
     }
 }
@@ -81,12 +81,12 @@ impl fmt::Debug for Stdin {
 /// At its end it gives the end of the stream, or an error of kind `ConnectionReset` when the
 /// session was lost before its output ended.
 pub struct Output {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
     source: Source,
 }
 
 impl Output {
-    pub(crate) fn new(shared: Arc<Shared>, source: Source) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<State>>, source: Source) -> Self {
         Self { shared, source }
     }
 
