@@ -21,6 +21,7 @@ mod path;
 mod program;
 mod refusals;
 mod relay;
+mod run_under;
 mod silence;
 mod words;
 
