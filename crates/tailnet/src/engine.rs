@@ -166,7 +166,7 @@ pub struct Traffic {
 impl Traffic {
     fn received(&mut self, packet: &[u8]) {
         self.rx_packets += 1;
-        self.rx_bytes += packet.len() as u64;
+        self.rx_bytes += packet::length(packet) as u64;
     }
 
     fn sent(&mut self, packet: &[u8]) {

@@ -43,3 +43,14 @@ pub fn addresses(packet: &[u8]) -> Option<(Ipv6Addr, Ipv6Addr)> {
     let (source, destination) = (addresses.first_chunk::<16>()?, addresses.last_chunk::<16>()?);
     (header[0] >> 4 == 6).then(|| (Ipv6Addr::from(*source), Ipv6Addr::from(*destination)))
 }
+
+/// Length of an IPv6 packet by its own account, without what WireGuard may have padded behind it,
+/// in bytes; never more than there is.
+pub fn length(packet: &[u8]) -> usize {
+    match packet.first_chunk::<6>() {
+        Some([.., high, low]) => {
+            (IPV6_HEADER + usize::from(u16::from_be_bytes([*high, *low]))).min(packet.len())
+        }
+        None => packet.len(),
+    }
+}

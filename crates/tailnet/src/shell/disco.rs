@@ -14,15 +14,17 @@ use crate::{
     keys::{DiscoPrivate, DiscoPublic, NodePublic},
 };
 
-/// The boxes between us and each peer.
+/// The peers, and the boxes between us and those that were heard. Making a box costs a curve
+/// multiplication, and most of an agent's peers never send anything.
 pub(super) struct RelayDisco {
     ours: DiscoPrivate,
+    peers: BTreeMap<NodePublic, DiscoPublic>,
     boxes: BTreeMap<NodePublic, DiscoBox>,
 }
 
 impl RelayDisco {
     pub(super) fn new(ours: DiscoPrivate) -> Self {
-        Self { ours, boxes: BTreeMap::new() }
+        Self { ours, peers: BTreeMap::new(), boxes: BTreeMap::new() }
     }
 }
 
@@ -33,10 +35,12 @@ impl Disco for RelayDisco {
         region: RegionId,
         from: &NodePublic,
     ) -> Option<BytesMut> {
+        let theirs = self.peers.get(from)?;
+        let sealed = self.boxes.entry(*from).or_insert_with(|| DiscoBox::new(&self.ours, *theirs));
         let mut nonce = [0; NONCE_LENGTH];
         // Without randomness there is no safe answer; the peer asks again.
         getrandom::fill(&mut nonce).ok()?;
-        let answer = match self.boxes.get(from)?.respond(packet, region, nonce) {
+        let answer = match sealed.respond(packet, region, nonce) {
             Ok(answer) => answer?,
             Err(error) => {
                 tracing::trace!(%error, "disco dropped");
@@ -47,9 +51,7 @@ impl Disco for RelayDisco {
     }
 
     fn set_peers(&mut self, peers: &[(NodePublic, DiscoPublic)]) {
-        self.boxes.retain(|node, kept| peers.contains(&(*node, kept.peer())));
-        for (node, disco) in peers {
-            self.boxes.entry(*node).or_insert_with(|| DiscoBox::new(&self.ours, *disco));
-        }
+        self.peers = peers.iter().copied().collect();
+        self.boxes.retain(|node, kept| self.peers.get(node) == Some(&kept.peer()));
     }
 }

@@ -4,6 +4,7 @@
 mod sim;
 
 mod datagrams;
+mod forward;
 mod handshake;
 mod hostile;
 mod noise;

@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Instant;
 
+use bytes::BytesMut;
 use smoltcp::iface::Interface;
 use smoltcp::wire::{IpAddress, IpCidr, IpListenEndpoint};
 
@@ -66,16 +67,30 @@ impl SmolStack {
         if addresses.len() > MAX_OWN_ADDRESSES {
             return Err(StackError::TooMany);
         }
-        self.addresses = addresses.to_vec();
-        set_addresses(&mut self.interface, addresses);
         let kept = |address: &Ipv6Addr| addresses.contains(address);
         self.forwarder.forget(|tuple| !kept(&tuple.local));
         let gone = self.connections.iter().filter(|(_, connection)| !kept(&connection.tuple.local));
         let gone: Vec<_> = gone.map(|(id, _)| *id).collect();
         for id in gone {
             self.fail(id, CloseReason::Reset, now);
+            self.reset_at_once(id, now);
         }
+        self.addresses = addresses.to_vec();
+        set_addresses(&mut self.interface, addresses);
         Ok(())
+    }
+
+    /// Makes a connection's RST now: smoltcp makes none for an address that is no longer ours.
+    fn reset_at_once(&mut self, id: ConnectionId, now: Instant) {
+        let clock = self.clock(now);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let to = connection.tuple.remote;
+        let mut door = Door::outgoing(BytesMut::new());
+        self.interface.poll_egress(clock, &mut door, connection.sockets());
+        if let Some(packet) = door.outgoing {
+            self.answer(to, packet);
+        }
+        self.settle(id, now);
     }
 
     pub(super) fn open_connections(&self) -> Vec<(u16, SocketAddrV6)> {
