@@ -1,6 +1,7 @@
 //! The HTTP face: REST, watches, logs, upgrades.
 
 pub mod error;
+pub mod serve;
 pub mod sockets;
 pub mod tasks;
 
