@@ -6,13 +6,29 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Level;
+use tracing_subscriber::{
+    Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::ui::Ui;
 
-/// What `-vv` and log files hold; libraries below speak up only about what is wrong.
-const DEBUG: &str = "warn,coderctl=debug,coderctl_tunneler=debug,coderctl_transport=debug,\
-                     coderctl_drpc=debug,coderctl_tailnet=debug,coderctl_ssh=debug";
+/// Our own crates.
+const OURS: [&str; 8] = [
+    "coderctl",
+    "coderctl_agent",
+    "coderctl_deployment",
+    "coderctl_drpc",
+    "coderctl_ssh",
+    "coderctl_tailnet",
+    "coderctl_transport",
+    "coderctl_tunneler",
+];
+
+/// Ours from this level on; libraries below speak up only about what is wrong.
+fn ours(level: Level) -> Targets {
+    Targets::new().with_default(Level::WARN).with_targets(OURS.map(|target| (target, level)))
+}
 
 /// Installs what was asked for; nothing at all where nothing was.
 pub(super) fn start(verbosity: usize, file: Option<fs::File>, ui: &Ui) {
@@ -20,7 +36,7 @@ pub(super) fn start(verbosity: usize, file: Option<fs::File>, ui: &Ui) {
     if verbosity < 2 && asked.is_none() && file.is_none() {
         return;
     }
-    let filter = asked.as_deref().and_then(|filter| match filter.parse::<EnvFilter>() {
+    let filter = asked.as_deref().and_then(|filter| match filter.parse::<Targets>() {
         Ok(filter) => Some(filter),
         Err(error) => {
             ui.warn(format_args!("CODERCTL_LOG is not a log filter: {error}"));
@@ -32,14 +48,14 @@ pub(super) fn start(verbosity: usize, file: Option<fs::File>, ui: &Ui) {
         tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(move || Spoken(ui.clone()))
-            .with_filter(filter.unwrap_or_else(|| EnvFilter::new(DEBUG)))
+            .with_filter(filter.unwrap_or_else(|| ours(Level::DEBUG)))
     });
     let written = file.map(|file| {
         let file = Arc::new(Mutex::new(file));
         tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(move || Written(Arc::clone(&file)))
-            .with_filter(EnvFilter::new(DEBUG))
+            .with_filter(ours(Level::DEBUG))
     });
     // A second subscriber in one process (tests) keeps the first.
     let _ = tracing_subscriber::registry().with(spoken).with(written).try_init();
