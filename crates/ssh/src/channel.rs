@@ -1,7 +1,7 @@
-//! The one session channel (RFC 4254 sections 5 and 6): windows, both ends of input, exit.
+//! A channel (RFC 4254 sections 5 and 6): windows, both ends of input, exit.
 //!
 //! Pure bookkeeping: what may be sent, what came in, what it means. Messages are written by
-//! [`crate::connection`].
+//! [`crate::connection`], where there is one channel, and by [`crate::server`].
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -11,14 +11,14 @@ use crate::{
     wire::Reader,
 };
 
-/// How much the server may send before it hears that it was read, in bytes: 600 Mbit/s at 50 ms,
+/// How much a server may send us before it hears that it was read, in bytes: 600 Mbit/s at 50 ms,
 /// more than a relay carries. It bounds what a slow reader makes us hold.
 pub const WINDOW: u32 = 4 << 20;
 /// Largest data in one packet that we announce: what every server sends anyway.
 pub const MAX_PACKET: u32 = 32 * 1024;
 /// Largest data in one packet that we send, however much the peer would take.
 const SEND_PACKET: u32 = 32 * 1024;
-/// Our number for the channel; there is only one.
+/// A client's number for its channel; there is only one.
 pub const NUMBER: u32 = 0;
 
 /// Which of the two outputs.
@@ -33,7 +33,8 @@ pub enum Source {
 /// The state of the channel.
 #[derive(Debug, Default)]
 pub struct Channel {
-    /// The peer's number for it.
+    /// Our number for it, and the peer's.
+    local: u32,
     remote: u32,
     /// What we may send, and how much at once.
     window: u32,
@@ -41,6 +42,8 @@ pub struct Channel {
     /// What the peer may send, and what of it was read since we last said so.
     granted: u32,
     consumed: u32,
+    /// What was granted at first.
+    size: u32,
     eof_sent: bool,
     eof_received: bool,
     close_sent: bool,
@@ -49,10 +52,55 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel that is asked for, with [`WINDOW`] granted.
+    /// The session of a client, which is asked for with [`WINDOW`] granted.
     #[must_use]
     pub fn new() -> Self {
-        Self { granted: WINDOW, ..Self::default() }
+        Self::asked(NUMBER, WINDOW)
+    }
+
+    /// A channel that we ask for, with this number of ours and this window granted.
+    #[must_use]
+    pub fn asked(local: u32, window: u32) -> Self {
+        Self { local, granted: window, size: window, ..Self::default() }
+    }
+
+    /// A channel that the peer asks for, with the peer's number, window and packet size from its
+    /// request.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when nothing could ever be sent on it.
+    pub fn offered(local: u32, size: u32, theirs: [u32; 3]) -> Result<Self, Error> {
+        let mut channel = Self::asked(local, size);
+        channel.take_offer(theirs, "channel request")?;
+        Ok(channel)
+    }
+
+    fn take_offer(&mut self, theirs: [u32; 3], what: &'static str) -> Result<(), Error> {
+        let [remote, window, max_packet] = theirs;
+        (self.remote, self.window) = (remote, window);
+        self.max_packet = max_packet.min(SEND_PACKET);
+        if self.max_packet == 0 {
+            return Err(Error::Malformed(what));
+        }
+        Ok(())
+    }
+
+    /// The fields behind message number and channel number, which must be ours.
+    fn fields<'a>(&self, payload: &'a [u8], what: &'static str) -> Result<Reader<'a>, Error> {
+        let mut reader = Reader::new(payload, what);
+        reader.byte()?;
+        if reader.u32()? != self.local {
+            return Err(Error::Malformed(NO_CHANNEL));
+        }
+        Ok(reader)
+    }
+
+    /// Whether a channel message is for this channel.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it is not.
+    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
+        self.fields(payload, "channel message").map(drop)
     }
 
     /// The peer's number.
@@ -66,14 +114,15 @@ impl Channel {
     /// # Errors
     /// [`Error::Malformed`].
     pub fn handle_confirmation(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let mut reader = fields(payload, "channel confirmation")?;
-        self.remote = reader.u32()?;
-        self.window = reader.u32()?;
-        self.max_packet = reader.u32()?.min(SEND_PACKET);
-        if self.max_packet == 0 {
-            return Err(Error::Malformed("channel confirmation"));
-        }
-        Ok(())
+        let what = "channel confirmation";
+        let mut reader = self.fields(payload, what)?;
+        self.take_offer([reader.u32()?, reader.u32()?, reader.u32()?], what)
+    }
+
+    /// Whether the peer's window is used up.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.window == 0
     }
 
     /// How much of this many bytes may go into one packet now.
@@ -102,6 +151,12 @@ impl Channel {
         self.close_sent && self.close_received
     }
 
+    /// Whether either side has closed.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.close_sent || self.close_received
+    }
+
     /// Whether the peer has closed.
     #[must_use]
     pub fn is_closed_by_peer(&self) -> bool {
@@ -123,7 +178,7 @@ impl Channel {
     /// What the user has read. `Some` is the amount to grant anew, once it is half a window.
     pub fn consumed(&mut self, bytes: usize) -> Option<u32> {
         self.consumed = self.consumed.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        if self.consumed < WINDOW / 2 || self.eof_received || self.close_received {
+        if self.consumed < self.size / 2 || self.eof_received || self.close_received {
             return None;
         }
         let grant = std::mem::take(&mut self.consumed);
@@ -136,7 +191,7 @@ impl Channel {
     /// # Errors
     /// [`Error::Malformed`], also for a window beyond 2^32 - 1.
     pub fn handle_adjust(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let mut reader = fields(payload, "window adjustment")?;
+        let mut reader = self.fields(payload, "window adjustment")?;
         let more = reader.u32()?;
         self.window = self.window.checked_add(more).ok_or(Error::Malformed("window adjustment"))?;
         Ok(())
@@ -158,7 +213,7 @@ impl Channel {
     /// As [`Self::handle_data`].
     pub fn handle_extended(&mut self, payload: BytesMut) -> Result<Option<(Source, Bytes)>, Error> {
         let what = "extended channel data";
-        let kind = fields(&payload, what)?.u32()?;
+        let kind = self.fields(&payload, what)?.u32()?;
         let data = self.data(payload, what, 9)?;
         Ok(match kind {
             1 => data.map(|data| (Source::Stderr, data)),
@@ -172,8 +227,8 @@ impl Channel {
         what: &'static str,
         head: usize,
     ) -> Result<Option<Bytes>, Error> {
-        let mut reader = Reader::new(&payload, what);
-        reader.take(head)?;
+        let mut reader = self.fields(&payload, what)?;
+        reader.take(head - 5)?;
         let length = reader.string()?.len();
         self.granted = u32::try_from(length)
             .ok()
@@ -203,7 +258,7 @@ impl Channel {
     /// # Errors
     /// [`Error::Malformed`].
     pub fn handle_request(&mut self, payload: &[u8]) -> Result<bool, Error> {
-        let mut reader = fields(payload, "channel request")?;
+        let mut reader = self.fields(payload, "channel request")?;
         let name = reader.string()?;
         let answer = reader.boolean()?;
         match name {
@@ -229,20 +284,5 @@ impl Channel {
     }
 }
 
-/// The fields behind message number and channel number, which must be ours.
-fn fields<'a>(payload: &'a [u8], what: &'static str) -> Result<Reader<'a>, Error> {
-    let mut reader = Reader::new(payload, what);
-    reader.byte()?;
-    if reader.u32()? != NUMBER {
-        return Err(Error::Malformed("channel number: it names no channel of ours"));
-    }
-    Ok(reader)
-}
-
-/// Whether a channel message is for our channel.
-///
-/// # Errors
-/// [`Error::Malformed`] when it is not.
-pub fn check(payload: &[u8]) -> Result<(), Error> {
-    fields(payload, "channel message").map(drop)
-}
+/// What is wrong with a message for a channel that there is not.
+pub(crate) const NO_CHANNEL: &str = "channel number: it names no channel of ours";

@@ -363,7 +363,7 @@ impl Connection {
     }
 
     fn handle_control(&mut self, payload: &[u8]) -> Result<(), Error> {
-        channel::check(payload)?;
+        self.channel.check(payload)?;
         match payload[0] {
             message::CHANNEL_WINDOW_ADJUST => self.channel.handle_adjust(payload),
             message::CHANNEL_EOF => {

@@ -94,6 +94,9 @@ pub enum Error {
         /// The server's words.
         text: Text,
     },
+    /// The peer is too slow, or gone.
+    #[error("the other side of the SSH connection took too long {0}")]
+    Silent(&'static str),
     /// The system's source of randomness failed.
     #[error("no randomness to be had from the system")]
     Entropy,

@@ -41,6 +41,7 @@ pub mod ident;
 pub mod kex;
 pub mod message;
 pub mod packet;
+pub mod server;
 pub mod session;
 pub mod transport;
 pub mod wire;

@@ -99,6 +99,20 @@ impl Modes {
         self
     }
 
+    /// Reads the encoding, up to its end or to what has no meaning.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let known = bytes.chunks_exact(5).take_while(|chunk| (1..160).contains(&chunk[0]));
+        Self(known.flatten().copied().collect())
+    }
+
+    /// The modes in their order: number and value.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, u32)> {
+        self.0
+            .chunks_exact(5)
+            .map(|chunk| (chunk[0], u32::from_be_bytes([chunk[1], chunk[2], chunk[3], chunk[4]])))
+    }
+
     pub(crate) fn encoded(&self) -> Vec<u8> {
         let mut bytes = self.0.clone();
         bytes.push(0);
@@ -122,4 +136,20 @@ pub enum Exit {
     },
     /// The session ended without either.
     Lost(Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_read_as_they_are_written() {
+        let modes = Modes::default().with(3, 0x7f).with(53, 1).with(0, 9).with(200, 1);
+        assert_eq!(Modes::parse(&modes.encoded()), modes);
+        assert_eq!(modes.iter().collect::<Vec<_>>(), [(3, 0x7f), (53, 1)]);
+        let mut odd = modes.encoded();
+        odd.extend_from_slice(&[1, 0, 0, 0, 1]);
+        assert_eq!(Modes::parse(&odd[..odd.len() - 2]), modes, "what follows the end");
+        assert_eq!(Modes::parse(&[3, 0, 0]), Modes::default());
+    }
 }

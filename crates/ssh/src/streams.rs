@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -107,18 +107,8 @@ impl Output {
     ) -> Poll<io::Result<Option<R>>> {
         let mut state = self.shared.lock();
         let queue = state.queue(self.source);
-        if queue.is_empty() {
-            return match &queue.end {
-                Some(Ok(())) => Poll::Ready(Ok(None)),
-                Some(Err(error)) => {
-                    let error = error.clone();
-                    Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)))
-                }
-                None => {
-                    queue.reader = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            };
+        if !ready!(queue.poll_ready(cx))? {
+            return Poll::Ready(Ok(None));
         }
         let taken = take(queue);
         let result = state.connection.consumed(length(&taken));
@@ -144,9 +134,7 @@ impl AsyncRead for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        let queue = state.queue(self.source);
-        queue.abandoned = true;
-        let left = queue.clear();
+        let left = state.queue(self.source).abandon();
         let result = state.connection.consumed(left);
         state.settle(result);
     }
@@ -170,6 +158,27 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Waits for data: `false` at the end.
+    ///
+    /// # Errors
+    /// `ConnectionReset` when the connection was lost before the end.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if !self.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        match &self.end {
+            Some(Ok(())) => Poll::Ready(Ok(false)),
+            Some(Err(error)) => {
+                let error = error.clone();
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)))
+            }
+            None => {
+                self.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     /// `false` when nobody will read it.
     pub(crate) fn push(&mut self, data: Bytes) -> bool {
         if self.abandoned {
@@ -204,14 +213,14 @@ impl Queue {
         self.chunks.is_empty() && self.tail.is_empty()
     }
 
-    fn pop(&mut self) -> Bytes {
+    pub(crate) fn pop(&mut self) -> Bytes {
         match self.chunks.pop_front() {
             Some(chunk) => chunk,
             None => std::mem::take(&mut self.tail).freeze(),
         }
     }
 
-    fn read(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
+    pub(crate) fn read(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
         let before = buffer.remaining();
         while buffer.remaining() > 0 {
             let Some(chunk) = self.chunks.front_mut() else {
@@ -230,7 +239,9 @@ impl Queue {
         before - buffer.remaining()
     }
 
-    fn clear(&mut self) -> usize {
+    /// Nobody will read it any more: how much was left.
+    pub(crate) fn abandon(&mut self) -> usize {
+        self.abandoned = true;
         let left = self.chunks.iter().map(Bytes::len).sum::<usize>() + self.tail.len();
         self.chunks.clear();
         self.tail.clear();

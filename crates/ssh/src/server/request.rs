@@ -1,0 +1,290 @@
+//! What a client asks for beside sessions, and the channels that a server opens to it.
+
+use crate::{
+    error::Error,
+    message,
+    wire::{Put, Reader},
+};
+
+/// The channel type of a session.
+pub(super) const SESSION: &[u8] = b"session";
+
+/// Where a client wants to be connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `direct-tcpip` (RFC 4254 section 7.2)
+    Tcp {
+        /// A name or an address.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// `direct-streamlocal@openssh.com` (OpenSSH PROTOCOL section 2.4)
+    Unix {
+        /// The socket's path, not necessarily UTF-8.
+        path: Vec<u8>,
+    },
+}
+
+/// Where a client wants the server to listen. Equal for a listener and its cancellation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// `tcpip-forward` (RFC 4254 section 7.1)
+    Tcp {
+        /// The address as the client said it: empty means every address, `localhost` the
+        /// loopbacks.
+        address: String,
+        /// The port; 0 asks for a free one, which only a new listener may.
+        port: u16,
+    },
+    /// `streamlocal-forward@openssh.com`
+    Unix {
+        /// The socket's path, not necessarily UTF-8.
+        path: Vec<u8>,
+    },
+}
+
+/// A request about listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Global {
+    /// To listen there.
+    Listen(Listen),
+    /// Not to listen there any more.
+    Cancel(Listen),
+}
+
+impl Global {
+    /// Reads the fields behind the name. `None` is a request that nobody knows, or with fields
+    /// that make no sense.
+    pub(super) fn parse(name: &[u8], reader: &mut Reader<'_>) -> Option<Self> {
+        let tcp = |reader: &mut Reader<'_>| {
+            let address = reader.text().ok()?.to_owned();
+            Some(Listen::Tcp { address, port: port(reader)? })
+        };
+        let unix =
+            |reader: &mut Reader<'_>| Some(Listen::Unix { path: reader.string().ok()?.to_vec() });
+        Some(match name {
+            b"tcpip-forward" => Self::Listen(tcp(reader)?),
+            b"cancel-tcpip-forward" => Self::Cancel(tcp(reader)?),
+            b"streamlocal-forward@openssh.com" => Self::Listen(unix(reader)?),
+            b"cancel-streamlocal-forward@openssh.com" => Self::Cancel(unix(reader)?),
+            _ => return None,
+        })
+    }
+}
+
+/// Why a channel is refused (RFC 4254 section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is forbidden here.
+    Prohibited,
+    /// What it should lead to cannot be reached.
+    ConnectFailed,
+    /// There is no such kind of channel.
+    UnknownType,
+    /// There are too many.
+    Shortage,
+}
+
+impl Reason {
+    pub(super) fn code(self) -> u32 {
+        match self {
+            Self::Prohibited => 1,
+            Self::ConnectFailed => 2,
+            Self::UnknownType => 3,
+            Self::Shortage => 4,
+        }
+    }
+}
+
+/// What a CHANNEL_OPEN asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Session,
+    Direct(Target),
+    /// Nothing that we can do, and why.
+    Refused(Reason, &'static str),
+}
+
+/// A CHANNEL_OPEN.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    /// The client's number, window and largest packet.
+    pub(super) theirs: [u32; 3],
+    pub(super) kind: Kind,
+}
+
+impl Open {
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload, "channel request");
+        reader.byte()?;
+        let name = reader.string()?;
+        let theirs = [reader.u32()?, reader.u32()?, reader.u32()?];
+        let kind = match name {
+            SESSION => Kind::Session,
+            b"direct-tcpip" => match tcp_target(&mut reader) {
+                Some(target) => Kind::Direct(target),
+                None => Kind::Refused(Reason::ConnectFailed, "not a host and a port"),
+            },
+            b"direct-streamlocal@openssh.com" => {
+                Kind::Direct(Target::Unix { path: reader.string()?.to_vec() })
+            }
+            _ => Kind::Refused(Reason::UnknownType, "unknown channel type"),
+        };
+        Ok(Self { theirs, kind })
+    }
+}
+
+fn tcp_target(reader: &mut Reader<'_>) -> Option<Target> {
+    let host = reader.text().ok()?.to_owned();
+    Some(Target::Tcp { host, port: port(reader)? })
+}
+
+fn port(reader: &mut Reader<'_>) -> Option<u16> {
+    reader.u32().ok()?.try_into().ok()
+}
+
+/// A channel that the server opens to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A connection to a TCP listener that the client has asked for.
+    ForwardedTcp {
+        /// The listener's address, as the client had said it.
+        address: String,
+        /// The listener's port.
+        port: u16,
+        /// Whence the connection comes.
+        origin: (String, u16),
+    },
+    /// A connection to a Unix listener that the client has asked for.
+    ForwardedUnix {
+        /// The listener's path, as the client had said it.
+        path: Vec<u8>,
+    },
+    /// A connection to the client's authentication agent.
+    Agent,
+    /// A connection to the client's display.
+    X11 {
+        /// Whence it comes.
+        origin: (String, u16),
+    },
+}
+
+impl Outgoing {
+    /// A CHANNEL_OPEN with our number, window and largest packet.
+    pub(super) fn encode(&self, ours: [u32; 3]) -> Vec<u8> {
+        let name: &[u8] = match self {
+            Self::ForwardedTcp { .. } => b"forwarded-tcpip",
+            Self::ForwardedUnix { .. } => b"forwarded-streamlocal@openssh.com",
+            Self::Agent => b"auth-agent@openssh.com",
+            Self::X11 { .. } => b"x11",
+        };
+        let mut out = vec![message::CHANNEL_OPEN];
+        out.put_string(name);
+        for number in ours {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        let mut place = |(host, port): (&str, u16)| {
+            out.put_string(host.as_bytes());
+            out.extend_from_slice(&u32::from(port).to_be_bytes());
+        };
+        match self {
+            Self::ForwardedTcp { address, port, origin } => {
+                place((address, *port));
+                place((&origin.0, origin.1));
+            }
+            Self::ForwardedUnix { path } => {
+                out.put_string(path);
+                out.put_string(b"");
+            }
+            Self::X11 { origin } => place((&origin.0, origin.1)),
+            Self::Agent => {}
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(name: &[u8], fields: &[u8]) -> Result<Kind, Error> {
+        let mut out = vec![message::CHANNEL_OPEN];
+        out.put_string(name);
+        out.extend_from_slice(&[0, 0, 0, 3, 0, 0, 16, 0, 0, 0, 4, 0]);
+        out.extend_from_slice(fields);
+        Open::parse(&out).map(|open| {
+            assert_eq!(open.theirs, [3, 4096, 1024]);
+            open.kind
+        })
+    }
+
+    #[test]
+    fn channels_that_a_client_asks_for() {
+        let tcp = b"\0\0\0\x09localhost\0\0\x1f\x90\0\0\0\0\0\0\0\0";
+        let target = Target::Tcp { host: "localhost".into(), port: 8080 };
+        assert_eq!(open(b"direct-tcpip", tcp), Ok(Kind::Direct(target)));
+        let big = b"\0\0\0\x01h\0\x01\0\0\0\0\0\0\0\0\0\0";
+        let refused = Kind::Refused(Reason::ConnectFailed, "not a host and a port");
+        assert_eq!(open(b"direct-tcpip", big), Ok(refused));
+        let unix = b"\0\0\0\x03/\xff/\0\0\0\0\0\0\0\0";
+        let target = Target::Unix { path: b"/\xff/".to_vec() };
+        assert_eq!(open(b"direct-streamlocal@openssh.com", unix), Ok(Kind::Direct(target)));
+        assert_eq!(open(b"session", b""), Ok(Kind::Session));
+        let refused = Kind::Refused(Reason::UnknownType, "unknown channel type");
+        assert_eq!(open(b"tun@openssh.com", b"\0"), Ok(refused));
+    }
+
+    #[test]
+    fn listeners_that_a_client_asks_for() {
+        let parse = |name: &[u8], fields: &[u8]| {
+            Global::parse(name, &mut Reader::new(fields, "global request"))
+        };
+        let listen = Listen::Tcp { address: String::new(), port: 0 };
+        assert_eq!(parse(b"tcpip-forward", &[0; 8]), Some(Global::Listen(listen.clone())));
+        assert_eq!(parse(b"cancel-tcpip-forward", &[0; 8]), Some(Global::Cancel(listen)));
+        assert_eq!(parse(b"tcpip-forward", &[0; 7]), None);
+        assert_eq!(parse(b"tcpip-forward", &[0, 0, 0, 0, 0, 1, 0, 0]), None);
+        let listen = Listen::Unix { path: b"/s".to_vec() };
+        let fields = b"\0\0\0\x02/s";
+        assert_eq!(
+            parse(b"streamlocal-forward@openssh.com", fields),
+            Some(Global::Listen(listen.clone()))
+        );
+        assert_eq!(
+            parse(b"cancel-streamlocal-forward@openssh.com", fields),
+            Some(Global::Cancel(listen))
+        );
+        assert_eq!(parse(b"keepalive@openssh.com", b""), None);
+    }
+
+    /// The fields as RFC 4254 section 7.2 and OpenSSH's PROTOCOL have them.
+    #[test]
+    fn channels_that_a_server_opens() {
+        let tcp = Outgoing::ForwardedTcp {
+            address: "localhost".into(),
+            port: 80,
+            origin: ("::1".into(), 4000),
+        };
+        assert_eq!(
+            tcp.encode([1, 2, 3]),
+            b"\x5a\0\0\0\x0fforwarded-tcpip\0\0\0\x01\0\0\0\x02\0\0\0\x03\
+              \0\0\0\x09localhost\0\0\0\x50\0\0\0\x03::1\0\0\x0f\xa0"
+        );
+        let unix = Outgoing::ForwardedUnix { path: b"/s".to_vec() };
+        assert_eq!(
+            unix.encode([1, 2, 3]),
+            b"\x5a\0\0\0\x21forwarded-streamlocal@openssh.com\0\0\0\x01\0\0\0\x02\0\0\0\x03\
+              \0\0\0\x02/s\0\0\0\0"
+        );
+        assert_eq!(
+            Outgoing::Agent.encode([1, 2, 3]),
+            b"\x5a\0\0\0\x16auth-agent@openssh.com\0\0\0\x01\0\0\0\x02\0\0\0\x03"
+        );
+        let x11 = Outgoing::X11 { origin: ("127.0.0.1".into(), 1) };
+        assert_eq!(
+            x11.encode([1, 2, 3]),
+            b"\x5a\0\0\0\x03x11\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x09127.0.0.1\0\0\0\x01"
+        );
+    }
+}

@@ -1,0 +1,330 @@
+//! The tokio shell of a server's connection: what the task and the handles share.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use super::{
+    core::{Answer, Core, Event},
+    request::{Global, Target},
+    requests::{SIGNALS, Start},
+};
+use crate::{
+    channel::Source,
+    error::{Error, Text},
+    pump::{Machine, Shared},
+    streams::Queue,
+};
+
+/// What arrived and nobody has taken yet.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Session(u32, Box<Start>),
+    Direct(u32, Target),
+    Global(u64, Global),
+}
+
+/// What became of a channel that we asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    Waiting,
+    Opened,
+    Refused(u32, Text),
+}
+
+/// One channel, as the handles see it.
+pub(super) struct Slot {
+    /// What the client has sent.
+    pub(super) input: Queue,
+    /// Who waits to send, for each source.
+    pub(super) writers: [Option<Waker>; 2],
+    /// Whether they wait for room in the output, each.
+    crowded: [bool; 2],
+    /// Whether the client has closed it, or the connection is over.
+    pub(super) closed: bool,
+    pub(super) asked: Asked,
+    /// The terminal's latest size that was not taken.
+    pub(super) size: Option<(u32, u32)>,
+    /// Signals that were not taken.
+    pub(super) signals: VecDeque<String>,
+    /// Something of the last four has changed.
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            input: Queue::default(),
+            writers: [None, None],
+            crowded: [false, false],
+            closed: false,
+            asked: Asked::Waiting,
+            size: None,
+            signals: VecDeque::new(),
+            changed: Arc::new(Notify::new()),
+        }
+    }
+
+    fn wake_writers(&mut self) {
+        for writer in &mut self.writers {
+            if let Some(writer) = writer.take() {
+                writer.wake();
+            }
+        }
+    }
+
+    fn close(&mut self, how: Result<(), Error>) {
+        self.closed = true;
+        self.input.end(how);
+        self.wake_writers();
+        self.changed.notify_waiters();
+    }
+}
+
+/// What the task and the handles share.
+pub(super) struct State {
+    pub(super) core: Core,
+    pub(super) slots: HashMap<u32, Slot>,
+    pub(super) arrivals: VecDeque<Arrival>,
+    /// Somebody has arrived, or the connection has ended.
+    pub(super) arrived: Arc<Notify>,
+    /// How the connection ended.
+    pub(super) ended: Option<Result<(), Error>>,
+    /// Who waits for room in the output, in the order of their coming.
+    crowd: VecDeque<(u32, Source)>,
+    task: Option<Waker>,
+    /// What a call from a handle ran into; the task ends with it.
+    failed: Option<Error>,
+    /// Whether to end in good order.
+    leave: bool,
+}
+
+fn index(source: Source) -> usize {
+    match source {
+        Source::Stdout => 0,
+        Source::Stderr => 1,
+    }
+}
+
+impl State {
+    pub(super) fn new(core: Core) -> Self {
+        Self {
+            core,
+            slots: HashMap::new(),
+            arrivals: VecDeque::new(),
+            arrived: Arc::new(Notify::new()),
+            ended: None,
+            crowd: VecDeque::new(),
+            task: None,
+            failed: None,
+            leave: false,
+        }
+    }
+
+    /// The channel's slot, which is there from the first that is heard of it.
+    pub(super) fn slot(&mut self, id: u32) -> &mut Slot {
+        let over = self.ended.clone();
+        self.slots.entry(id).or_insert_with(|| {
+            let mut slot = Slot::new();
+            if let Some(how) = over {
+                slot.close(how);
+            }
+            slot
+        })
+    }
+
+    /// Keeps an error for the task, and wakes it if there is anything for it to do.
+    pub(super) fn settle(&mut self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.failed.get_or_insert(error);
+        }
+        if self.failed.is_some() || !self.core.output().is_empty() {
+            self.wake_task();
+        }
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.leave = true;
+        self.wake_task();
+    }
+
+    fn wake_task(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Has somebody wait who could not send.
+    pub(super) fn wait_to_send(&mut self, id: u32, source: Source, waker: &Waker) {
+        let exhausted = self.core.is_exhausted(id);
+        let which = index(source);
+        let slot = self.slot(id);
+        slot.writers[which] = Some(waker.clone());
+        if !exhausted && !std::mem::replace(&mut slot.crowded[which], true) {
+            self.crowd.push_back((id, source));
+        }
+    }
+
+    fn wake_crowd(&mut self) {
+        for (id, source) in std::mem::take(&mut self.crowd) {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.crowded[index(source)] = false;
+            if let Some(writer) = slot.writers[index(source)].take() {
+                writer.wake();
+            }
+        }
+    }
+
+    /// Forgets a channel of which no handle is left.
+    pub(super) fn release(&mut self, id: u32) {
+        self.slots.remove(&id);
+        let result = self.core.release(id);
+        self.settle(result);
+    }
+
+    pub(super) fn answer(&mut self, number: u64, answer: Answer) {
+        let result = self.core.answer(number, answer);
+        self.settle(result);
+    }
+
+    fn deliver(&mut self) {
+        while let Some(event) = self.core.poll_event() {
+            self.handle_event(event);
+        }
+        // Keys may have been renewed, for which they had to wait, too.
+        if !self.crowd.is_empty() && self.core.has_room() {
+            self.wake_crowd();
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Session(id, start) => self.arrive(Arrival::Session(id, start)),
+            Event::Direct(id, target) => self.arrive(Arrival::Direct(id, target)),
+            Event::Global(number, request) => self.arrive(Arrival::Global(number, request)),
+            Event::Opened(id) => self.change(id, |slot| slot.asked = Asked::Opened),
+            Event::Refused(id, code, text) => {
+                self.change(id, |slot| slot.asked = Asked::Refused(code, text));
+            }
+            Event::Data(id, data) => {
+                let length = data.len();
+                if !self.slot(id).input.push(data) {
+                    // Nobody reads it: let the rest of the channel go on.
+                    let result = self.core.consumed(id, length);
+                    self.settle(result);
+                }
+            }
+            Event::Eof(id) => self.slot(id).input.end(Ok(())),
+            Event::Writable(id) => self.slot(id).wake_writers(),
+            Event::Size(id, cols, rows) => self.change(id, |slot| slot.size = Some((cols, rows))),
+            Event::Signal(id, name) => self.change(id, |slot| {
+                if slot.signals.len() < SIGNALS {
+                    slot.signals.push_back(name);
+                }
+            }),
+            Event::Closed(id) => self.slot(id).close(Ok(())),
+            Event::Gone(id) => {
+                self.slots.remove(&id);
+            }
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        self.arrivals.push_back(arrival);
+        self.arrived.notify_waiters();
+    }
+
+    fn change(&mut self, id: u32, change: impl FnOnce(&mut Slot)) {
+        let slot = self.slot(id);
+        change(slot);
+        slot.changed.notify_waiters();
+    }
+
+    /// The connection is over: everybody hears it.
+    pub(super) fn end(&mut self, how: &Result<(), Error>) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(how.clone());
+        self.core.handle_end();
+        for slot in self.slots.values_mut() {
+            slot.close(how.clone());
+        }
+        self.arrived.notify_waiters();
+    }
+}
+
+impl Shared<State> {
+    /// Does something on the connection and sees to its being written.
+    pub(super) fn act(&self, action: impl FnOnce(&mut Core) -> Result<(), Error>) {
+        let mut state = self.lock();
+        let result = action(&mut state.core);
+        state.settle(result);
+    }
+}
+
+impl Machine for State {
+    fn begin_round(&mut self, waker: &Waker) -> Result<(), Error> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            self.task = Some(waker.clone());
+        }
+        if self.leave && !self.core.is_closed() {
+            // By application (RFC 4253 section 11.1).
+            self.core.disconnect(11, "the server is closing")?;
+            self.end(&Ok(()));
+        }
+        Ok(())
+    }
+
+    fn output(&mut self) -> &mut BytesMut {
+        self.core.output()
+    }
+
+    fn handle_room(&mut self) {
+        self.wake_crowd();
+    }
+
+    fn missing(&mut self, input: usize) -> usize {
+        self.core.transport().missing(input)
+    }
+
+    fn handle_input(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Error> {
+        let result = self.core.handle_input(input, now);
+        self.deliver();
+        result
+    }
+
+    fn handle_end_of_stream(&mut self) -> Result<(), Error> {
+        Err(Error::Ended("without taking its leave"))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.core.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.core.handle_timeout(now)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
+    fn say_goodbye(&mut self) -> Result<(), Error> {
+        self.core.disconnect(2, "protocol error")
+    }
+
+    fn handle_end(&mut self, result: Result<(), Error>) {
+        self.deliver();
+        self.end(&result);
+    }
+}
