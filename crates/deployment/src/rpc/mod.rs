@@ -1,5 +1,8 @@
 //! The agents' side: the Agent and Tailnet services over dRPC, and `/reinit`.
 
+mod manifest;
+mod rules;
+
 use axum::Router;
 
 use crate::state::State;

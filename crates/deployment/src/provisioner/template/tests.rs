@@ -262,7 +262,8 @@ fn parameters_are_known_allowed_and_complete() {
          [[parameters]]\nname = \"dot-files\"\ndefault = \"none\"\n",
     )
     .unwrap();
-    let rows: [(&[(&str, &str)], Option<&str>); 4] = [
+    type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+    let rows: [Row<'_>; 4] = [
         (&[("size", "a")], None),
         (&[("size", "a"), ("dot-files", "x")], None),
         (&[], Some("parameter \"size\" needs a value")),
