@@ -8,9 +8,20 @@
 //!
 //! [`run`] is all that is needed to have one; any number may run in one process.
 
+#![allow(dead_code, reason = "the session that uses it follows")]
+
+mod backoff;
+mod claims;
+mod environment;
+mod lifecycle;
+mod logs;
+mod manifest;
 mod options;
 pub mod pty;
+mod reports;
+mod scripts;
 mod services;
+mod sse;
 pub mod ssh;
 mod supervisor;
 mod token;
