@@ -16,6 +16,9 @@ _coderctl() {
             ",$1")
                 cmd="coderctl"
                 ;;
+            coderctl,agent)
+                cmd="coderctl__subcmd__agent"
+                ;;
             coderctl,create)
                 cmd="coderctl__subcmd__create"
                 ;;
@@ -61,6 +64,9 @@ _coderctl() {
             coderctl,version)
                 cmd="coderctl__subcmd__version"
                 ;;
+            coderctl__subcmd__help,agent)
+                cmd="coderctl__subcmd__help__subcmd__agent"
+                ;;
             coderctl__subcmd__help,create)
                 cmd="coderctl__subcmd__help__subcmd__create"
                 ;;
@@ -104,7 +110,7 @@ _coderctl() {
 
     case "${cmd}" in
         coderctl)
-            opts="-v -q -h -V --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --header --help --version login list ls ssh port-forward tunnel create start stop restart delete rm version generate help"
+            opts="-v -q -h -V --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --header --help --version login list ls ssh port-forward tunnel create start stop restart delete rm agent version generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -187,6 +193,140 @@ _coderctl() {
                     return 0
                     ;;
                 --header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coderctl__subcmd__agent)
+            opts="-v -q -h --agent-url --agent-token --agent-token-file --auth --log-dir --script-data-dir --ssh-max-timeout --block-file-transfer --block-reverse-port-forwarding --block-local-port-forwarding --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agent-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --auth)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --script-data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ssh-max-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --block-file-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --block-reverse-port-forwarding)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --block-local-port-forwarding)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --global-config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disable-direct-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disable-network-telemetry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-version-warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-feature-warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --use-keyring)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --force-tty)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-open)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --verbose)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quiet)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -532,8 +672,22 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__help)
-            opts="login list ssh port-forward create start stop restart delete version generate help"
+            opts="login list ssh port-forward create start stop restart delete agent version generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coderctl__subcmd__help__subcmd__agent)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -54,6 +54,7 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand restart 'Stop a workspace, start it again, and wait until it runs'
             cand delete 'Delete a workspace and everything in it'
             cand rm 'Delete a workspace and everything in it'
+            cand agent 'Run a workspace agent'
             cand version 'Show the version'
             cand generate 'Write completions and man pages, as they are committed to the repository'
             cand help 'Print this message or the help of the given subcommand(s)'
@@ -429,6 +430,40 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'coderctl;agent'= {
+            cand --agent-url 'URL of the deployment'
+            cand --agent-token 'Token of the agent; the variable keeps it out of the process list'
+            cand --agent-token-file 'File with the token'
+            cand --auth 'How the agent proves who it is; only `token` is known'
+            cand --log-dir 'Directory for scripts'' logs that name no absolute path'
+            cand --script-data-dir 'Directory for scripts'' own data'
+            cand --ssh-max-timeout 'How long an SSH client may be silent'
+            cand --block-file-transfer 'Refuse scp, sftp and rsync'
+            cand --block-reverse-port-forwarding 'Refuse forwards from the workspace to the client'
+            cand --block-local-port-forwarding 'Refuse forwards through SSH from the client to the workspace'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'coderctl;version'= {
             cand -o 'How to show it'
             cand --output 'How to show it'
@@ -487,6 +522,7 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand stop 'Stop a workspace, and wait until it is stopped'
             cand restart 'Stop a workspace, start it again, and wait until it runs'
             cand delete 'Delete a workspace and everything in it'
+            cand agent 'Run a workspace agent'
             cand version 'Show the version'
             cand generate 'Write completions and man pages, as they are committed to the repository'
             cand help 'Print this message or the help of the given subcommand(s)'
@@ -508,6 +544,8 @@ set edit:completion:arg-completer[coderctl] = {|@words|
         &'coderctl;help;restart'= {
         }
         &'coderctl;help;delete'= {
+        }
+        &'coderctl;help;agent'= {
         }
         &'coderctl;help;version'= {
         }

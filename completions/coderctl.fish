@@ -56,6 +56,7 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "stop" -d 'Stop a 
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "delete" -d 'Delete a workspace and everything in it'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "rm" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "agent" -d 'Run a workspace agent'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "version" -d 'Show the version'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -355,6 +356,35 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s v -l verbose -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-url -d 'URL of the deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-token -d 'Token of the agent; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-token-file -d 'File with the token' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l auth -d 'How the agent proves who it is; only `token` is known' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l log-dir -d 'Directory for scripts\' logs that name no absolute path' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l script-data-dir -d 'Directory for scripts\' own data' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l ssh-max-timeout -d 'How long an SSH client may be silent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l block-file-transfer -d 'Refuse scp, sftp and rsync' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l block-reverse-port-forwarding -d 'Refuse forwards from the workspace to the client' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l block-local-port-forwarding -d 'Refuse forwards through SSH from the client to the workspace' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s o -l output -d 'How to show it' -r -f -a "text\t''
 json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l url -d 'URL of the Coder deployment' -r
@@ -393,15 +423,16 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verb
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "list" -d 'List workspaces and their states'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "version" -d 'Show the version'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "agent" -d 'Run a workspace agent'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -57,6 +57,7 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop a workspace, start it again, and wait until it runs')
             [CompletionResult]::new('delete', 'delete', [CompletionResultType]::ParameterValue, 'Delete a workspace and everything in it')
             [CompletionResult]::new('rm', 'rm', [CompletionResultType]::ParameterValue, 'Delete a workspace and everything in it')
+            [CompletionResult]::new('agent', 'agent', [CompletionResultType]::ParameterValue, 'Run a workspace agent')
             [CompletionResult]::new('version', 'version', [CompletionResultType]::ParameterValue, 'Show the version')
             [CompletionResult]::new('generate', 'generate', [CompletionResultType]::ParameterValue, 'Write completions and man pages, as they are committed to the repository')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
@@ -445,6 +446,41 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'coderctl;agent' {
+            [CompletionResult]::new('--agent-url', '--agent-url', [CompletionResultType]::ParameterName, 'URL of the deployment')
+            [CompletionResult]::new('--agent-token', '--agent-token', [CompletionResultType]::ParameterName, 'Token of the agent; the variable keeps it out of the process list')
+            [CompletionResult]::new('--agent-token-file', '--agent-token-file', [CompletionResultType]::ParameterName, 'File with the token')
+            [CompletionResult]::new('--auth', '--auth', [CompletionResultType]::ParameterName, 'How the agent proves who it is; only `token` is known')
+            [CompletionResult]::new('--log-dir', '--log-dir', [CompletionResultType]::ParameterName, 'Directory for scripts'' logs that name no absolute path')
+            [CompletionResult]::new('--script-data-dir', '--script-data-dir', [CompletionResultType]::ParameterName, 'Directory for scripts'' own data')
+            [CompletionResult]::new('--ssh-max-timeout', '--ssh-max-timeout', [CompletionResultType]::ParameterName, 'How long an SSH client may be silent')
+            [CompletionResult]::new('--block-file-transfer', '--block-file-transfer', [CompletionResultType]::ParameterName, 'Refuse scp, sftp and rsync')
+            [CompletionResult]::new('--block-reverse-port-forwarding', '--block-reverse-port-forwarding', [CompletionResultType]::ParameterName, 'Refuse forwards from the workspace to the client')
+            [CompletionResult]::new('--block-local-port-forwarding', '--block-local-port-forwarding', [CompletionResultType]::ParameterName, 'Refuse forwards through SSH from the client to the workspace')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'coderctl;version' {
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to show it')
             [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to show it')
@@ -505,6 +541,7 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a workspace, and wait until it is stopped')
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop a workspace, start it again, and wait until it runs')
             [CompletionResult]::new('delete', 'delete', [CompletionResultType]::ParameterValue, 'Delete a workspace and everything in it')
+            [CompletionResult]::new('agent', 'agent', [CompletionResultType]::ParameterValue, 'Run a workspace agent')
             [CompletionResult]::new('version', 'version', [CompletionResultType]::ParameterValue, 'Show the version')
             [CompletionResult]::new('generate', 'generate', [CompletionResultType]::ParameterValue, 'Write completions and man pages, as they are committed to the repository')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
@@ -535,6 +572,9 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             break
         }
         'coderctl;help;delete' {
+            break
+        }
+        'coderctl;help;agent' {
             break
         }
         'coderctl;help;version' {

@@ -190,6 +190,7 @@ fn refused(error: Error) -> CommandError {
         | Error::RequestRefused(_)
         | Error::Disconnected { .. } => (Kind::Remote, Some(BUSY)),
         Error::Request { .. } => (Kind::Usage, None),
+        Error::Silent(_) => (Kind::Timeout, Some(BUSY)),
         Error::Entropy => (Kind::Other, None),
         Error::Identification(_)
         | Error::Malformed(_)

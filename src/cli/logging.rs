@@ -7,9 +7,7 @@ use std::{
 };
 
 use tracing::Level;
-use tracing_subscriber::{
-    Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
-};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::ui::Ui;
 

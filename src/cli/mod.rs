@@ -6,6 +6,8 @@
 //!         exit code ◄── CommandError: kind, cause, hints ◄───────────────────────────────┘
 //! ```
 
+#[cfg(feature = "embedded")]
+mod agent;
 mod build;
 mod create;
 mod delete;
@@ -76,6 +78,8 @@ enum Subcommand {
     Restart(restart::Args),
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
+    #[cfg(feature = "embedded")]
+    Agent(agent::Args),
     Version(version::Args),
     #[command(hide = true)]
     Generate(generate::Args),
@@ -93,9 +97,13 @@ struct Environment {
 /// Parses, runs, maps the outcome to an exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(code) = version::asked_alone(std::env::args_os().skip(1)) {
-        return code;
-    }
+    version::asked_alone(std::env::args_os().skip(1)).unwrap_or_else(parse_and_run)
+}
+
+/// Apart from [`main`], whose frame would otherwise hold every command's future: to touch its
+/// twenty pages of stack takes longer than all that `--version` does.
+#[inline(never)]
+fn parse_and_run() -> ExitCode {
     let (cli, token_source) = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error),
@@ -184,23 +192,13 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
         Subcommand::Stop(args) => &args.headers,
         Subcommand::Restart(args) => &args.headers,
         Subcommand::Delete(args) => &args.headers,
+        #[cfg(feature = "embedded")]
+        Subcommand::Agent(args) => &args.headers,
         Subcommand::Version(_) | Subcommand::Generate(_) => &Headers::default(),
     };
     let typed: Vec<String> = headers.header.iter().chain(&own.header).cloned().collect();
     let headers = global::list("CODER_HEADER", &typed)?;
-    let log_file = match &command {
-        Subcommand::Ssh(args) => args.log_file()?,
-        Subcommand::Login(_)
-        | Subcommand::List(_)
-        | Subcommand::PortForward(_)
-        | Subcommand::Create(_)
-        | Subcommand::Start(_)
-        | Subcommand::Stop(_)
-        | Subcommand::Restart(_)
-        | Subcommand::Delete(_)
-        | Subcommand::Version(_)
-        | Subcommand::Generate(_) => None,
-    };
+    let log_file = if let Subcommand::Ssh(args) = &command { args.log_file()? } else { None };
     logging::start(global.verbosity(), log_file, ui);
     let environment = Environment { global, token_source, headers, ui: ui.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -218,6 +216,8 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
             Subcommand::Stop(args) => stop::run(args, &environment).await,
             Subcommand::Restart(args) => restart::run(args, &environment).await,
             Subcommand::Delete(args) => delete::run(args, &environment).await,
+            #[cfg(feature = "embedded")]
+            Subcommand::Agent(args) => agent::run(args, &environment).await,
             Subcommand::Version(args) => version::run(&args, ui),
             Subcommand::Generate(args) => generate::run(&args, ui),
         }

@@ -2,7 +2,7 @@
 
 use crate::support::{Home, assert_golden};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "login",
     "list",
     "ssh",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 10] = [
     "stop",
     "restart",
     "delete",
+    "agent",
     "version",
 ];
 
