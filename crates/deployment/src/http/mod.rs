@@ -1,9 +1,13 @@
 //! The HTTP face: REST, watches, logs, upgrades.
 
 pub mod error;
+pub mod extract;
+pub mod rate;
 pub mod serve;
 pub mod sockets;
+pub mod sse;
 pub mod tasks;
+pub mod token;
 
 use axum::Router;
 
