@@ -1,6 +1,6 @@
-//! A small SSH 2 client that wastes no round trip.
+//! A small SSH 2 client that wastes no round trip, and a server.
 //!
-//! It opens one session (a shell, a command or a subsystem) over any byte stream whose other end
+//! The client opens one session (a shell, a command or a subsystem) over any byte stream whose other end
 //! accepts user authentication `none`, as a Coder workspace agent does behind its tunnel. An
 //! ordinary client waits for an answer six times before its command starts; this one waits twice:
 //!
@@ -23,10 +23,11 @@
 //! * [`wire`], [`ident`], [`packet`], [`cipher`]: bytes to fields, version lines, packets, AEADs.
 //! * [`algorithms`], [`kex`], [`hostkey`]: what is negotiated, the exchange, its signature.
 //! * [`transport`]: version, keys and re-keying as one state machine over bytes.
-//! * [`channel`]: the one session channel: windows, end of input, exit.
-//! * [`connection`]: both together, from the first byte to the exit. Pure: bytes, entropy and time
-//!   come in as arguments, bytes and events go out.
+//! * [`channel`]: one channel: windows, end of input, exit.
+//! * [`connection`]: the client's both together, from the first byte to the exit. Pure: bytes,
+//!   entropy and time come in as arguments, bytes and events go out.
 //! * [`session`]: the thin tokio shell: [`open`], [`Session`] and its streams.
+//! * [`server`]: the other side, for any number of channels, in the same two layers.
 //!
 //! The host key is not pinned: the tunnel below has authenticated the agent already. Its
 //! signature is verified, which proves the exchange consistent, and the key is there to be

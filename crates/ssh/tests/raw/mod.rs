@@ -156,13 +156,15 @@ pub struct Raw {
     io: DuplexStream,
     pub transport: Transport,
     input: BytesMut,
+    /// Bytes of data that were passed over by [`Self::open_among`].
+    pub aside: usize,
 }
 
 impl Raw {
     /// Logged in.
     pub async fn new(io: DuplexStream) -> Self {
         let transport = Transport::client(Box::new(SystemEntropy::default())).unwrap();
-        let mut raw = Self { io, transport, input: BytesMut::new() };
+        let mut raw = Self { io, transport, input: BytesMut::new(), aside: 0 };
         // Until the keys are there, what is sent waits.
         raw.send(&service()).await;
         raw.send(&login("none")).await;
@@ -203,6 +205,11 @@ impl Raw {
         }
     }
 
+    /// The stream, for who wants to be silent.
+    pub fn into_io(self) -> DuplexStream {
+        self.io
+    }
+
     /// The next message, which has this number.
     pub async fn expect(&mut self, number: u8) -> BytesMut {
         let message = self.next().await.expect("the connection goes on");
@@ -215,5 +222,18 @@ impl Raw {
         self.send(open).await;
         let [_, theirs, ..] = numbers::<4>(&self.expect(m::CHANNEL_OPEN_CONFIRMATION).await);
         theirs
+    }
+
+    /// As [`Self::open`], while data of other channels come.
+    pub async fn open_among(&mut self, open: &Message) -> u32 {
+        self.send(open).await;
+        loop {
+            let message = self.next().await.expect("the connection goes on");
+            if message[0] != m::CHANNEL_DATA {
+                assert_eq!(message[0], m::CHANNEL_OPEN_CONFIRMATION);
+                return numbers::<2>(&message)[1];
+            }
+            self.aside += bytes_of(&message).len();
+        }
     }
 }
