@@ -227,6 +227,10 @@ pub struct Agent {
     pub parent_id: Option<Uuid>,
     /// The resource that it runs on.
     pub resource_id: Uuid,
+    /// The build that made it.
+    pub build_id: Uuid,
+    /// The workspace that it is of.
+    pub workspace_id: Uuid,
     /// What it shows who it is by. A claim build has the token of the first build.
     pub auth_token: AgentToken,
     /// What the template says of it.

@@ -5,6 +5,7 @@
 
 mod agents;
 mod builds;
+mod claims;
 mod jobs;
 mod keys;
 mod templates;
@@ -13,7 +14,8 @@ mod users;
 mod workspaces;
 
 pub use self::{
-    agents::*, builds::*, jobs::*, keys::*, templates::*, time::Timestamp, users::*, workspaces::*,
+    agents::*, builds::*, claims::*, jobs::*, keys::*, templates::*, time::Timestamp, users::*,
+    workspaces::*,
 };
 
 /// A word that is none of an enum's.
