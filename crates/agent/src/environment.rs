@@ -30,13 +30,26 @@ impl Environment {
         Self { process, session }
     }
 
-    /// The variables, from the lowest precedence to the highest: the agent's own; who and where
-    /// we are; the manifest's, expanded; the user's secrets; the scripts' directory before `PATH`
-    /// (`agent/agent.go`, `updateCommandEnv`).
+    /// The variables of a command that no client asks for.
     pub(crate) fn variables(&self) -> BTreeMap<OsString, OsString> {
+        self.variables_with([])
+    }
+
+    /// The variables, from the lowest precedence to the highest: the agent's own; the client's;
+    /// the user's; who and where we are; the manifest's, expanded; the user's secrets; the
+    /// scripts' directory before `PATH` (`agent/agent.go`, `updateCommandEnv`).
+    pub(crate) fn variables_with(
+        &self,
+        client: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> BTreeMap<OsString, OsString> {
         let session = &self.session;
-        let mut all: BTreeMap<OsString, OsString> =
-            self.process.iter().filter(|(key, _)| key != "GOTRACEBACK").cloned().collect();
+        let inherited = self.process.iter().filter(|(key, _)| key != "GOTRACEBACK").cloned();
+        let mut all: BTreeMap<OsString, OsString> = inherited.chain(client).collect();
+        if let Some(user) = self.user() {
+            all.insert("USER".into(), user.clone().into());
+            all.insert("LOGNAME".into(), user.into());
+        }
+        all.insert("SHELL".into(), self.shell().into());
         let mut set = |key: &str, value: &str| {
             all.insert(key.into(), value.into());
         };
@@ -70,23 +83,33 @@ impl Environment {
         all
     }
 
+    /// Who the commands run as, if that user has a name.
+    fn user(&self) -> Option<String> {
+        field_of(&passwd(), uid(), 0).or_else(|| lookup(&self.process, "USER"))
+    }
+
     /// The login shell (`agent/usershell`).
     pub(crate) fn shell(&self) -> PathBuf {
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let uid = rustix::process::getuid().as_raw();
-        shell_of(&passwd, uid)
+        field_of(&passwd(), uid(), 6)
+            .map(PathBuf::from)
             .or_else(|| lookup(&self.process, "SHELL").map(PathBuf::from))
             .unwrap_or_else(|| PathBuf::from(FALLBACK_SHELL))
     }
 
+    /// The home directory: `HOME`, else what the user's entry says, else `/`.
+    pub(crate) fn home(&self) -> PathBuf {
+        lookup(&self.process, "HOME")
+            .or_else(|| field_of(&passwd(), uid(), 5))
+            .map_or_else(|| PathBuf::from("/"), PathBuf::from)
+    }
+
     /// The manifest's directory if there is one, else home.
     pub(crate) fn directory(&self) -> PathBuf {
-        let home = home(&self.process);
         let directory = expand_directory(&self.session.directory, &self.process);
         if !directory.is_empty() && Path::new(&directory).is_dir() {
             return directory.into();
         }
-        home
+        self.home()
     }
 
     /// The command that runs this text: by the shell, or by the interpreter that its first line
@@ -119,11 +142,19 @@ fn interpreter(text: &str) -> Option<Vec<&str>> {
     (!words.is_empty()).then_some(words)
 }
 
-/// The shell of a user, field 7 of its line.
-fn shell_of(passwd: &str, uid: u32) -> Option<PathBuf> {
+fn passwd() -> String {
+    std::fs::read_to_string("/etc/passwd").unwrap_or_default()
+}
+
+fn uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// A field of a user's line, counted from 0: name, home (5), shell (6).
+fn field_of(passwd: &str, uid: u32, field: usize) -> Option<String> {
     let uid = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str()))?;
-    line.split(':').nth(6).map(str::trim).filter(|shell| !shell.is_empty()).map(PathBuf::from)
+    line.split(':').nth(field).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// The value of a variable that is set to some text.
@@ -284,11 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn shells_of_users() {
+    fn entries_of_users() {
         let passwd =
             "root:x:0:0:root:/root:/bin/bash\nme:x:1000:1000::/home/me:/bin/zsh\nno:x:7:7::/:\n";
-        assert_eq!(shell_of(passwd, 1000), Some("/bin/zsh".into()));
-        assert_eq!(shell_of(passwd, 7), None);
-        assert_eq!(shell_of(passwd, 8), None);
+        assert_eq!(field_of(passwd, 1000, 6).as_deref(), Some("/bin/zsh"));
+        assert_eq!(field_of(passwd, 1000, 0).as_deref(), Some("me"));
+        assert_eq!(field_of(passwd, 0, 5).as_deref(), Some("/root"));
+        assert_eq!(field_of(passwd, 7, 6), None);
+        assert_eq!(field_of(passwd, 8, 6), None);
     }
 }
