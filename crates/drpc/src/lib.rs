@@ -45,4 +45,4 @@ pub mod yamux;
 pub use error::{RpcError, UNIMPLEMENTED};
 pub use rpc::{Client, Incoming, Receiver, Sender, Server};
 pub use wire::Metadata;
-pub use yamux::{CloseReason, Config, Session, Stream};
+pub use yamux::{CloseReason, Config, Pinger, Session, Stream};

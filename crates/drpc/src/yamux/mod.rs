@@ -33,5 +33,5 @@ mod stream;
 
 pub use config::Config;
 pub use error::{CloseReason, OpenError, ProtocolError};
-pub use session::Session;
+pub use session::{Pinger, Session};
 pub use stream::Stream;

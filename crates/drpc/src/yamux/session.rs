@@ -98,18 +98,12 @@ impl Session {
     /// # Errors
     /// When the session ends first. How long to wait is the caller's business.
     pub async fn ping(&self) -> Result<Duration, CloseReason> {
-        let (answer, answered) = oneshot::channel();
-        let now = Instant::now().into_std();
-        let value = self.shared.with(|inner| {
-            let value = inner.core.ping(now)?;
-            inner.pings.insert(value, answer);
-            Ok::<_, CloseReason>(value)
-        })?;
-        let _forget = ForgetPing { shared: &self.shared, value };
-        match answered.await {
-            Ok(after) => Ok(after),
-            Err(_) => Err(self.closed().await),
-        }
+        self.pinger().ping().await
+    }
+
+    /// Sends pings for somebody who does not have the session.
+    pub fn pinger(&self) -> Pinger {
+        Pinger(Arc::clone(&self.shared))
     }
 
     /// Asks the other side to open no new streams; those that are open go on.
@@ -119,11 +113,7 @@ impl Session {
 
     /// Waits until the session has ended and says why.
     pub async fn closed(&self) -> CloseReason {
-        self.wait(|ending| match ending {
-            Ending::Open => None,
-            Ending::Closed(reason) | Ending::Done(reason) => Some(reason.clone()),
-        })
-        .await
+        closed(&self.shared).await
     }
 
     /// Ends the session: no more reading, what is queued is sent, the byte stream is shut down.
@@ -131,22 +121,56 @@ impl Session {
     /// another reason than this call.
     pub async fn close(&self) -> CloseReason {
         self.shared.with(|inner| inner.core.close(CloseReason::Local));
-        self.wait(|ending| match ending {
+        wait(&self.shared, |ending| match ending {
             Ending::Open | Ending::Closed(_) => None,
             Ending::Done(reason) => Some(reason.clone()),
         })
         .await
     }
+}
 
-    async fn wait(&self, until: impl Fn(&Ending) -> Option<CloseReason>) -> CloseReason {
-        let mut ending = self.shared.ending.subscribe();
-        loop {
-            if let Some(reason) = until(&ending.borrow_and_update()) {
-                return reason;
-            }
-            if ending.changed().await.is_err() {
-                return CloseReason::Local;
-            }
+/// Sends pings over a session. It does not keep the session alive.
+#[derive(Debug, Clone)]
+pub struct Pinger(Arc<Shared>);
+
+impl Pinger {
+    /// As [`Session::ping`].
+    ///
+    /// # Errors
+    /// When the session ends first.
+    pub async fn ping(&self) -> Result<Duration, CloseReason> {
+        let shared = &self.0;
+        let (answer, answered) = oneshot::channel();
+        let now = Instant::now().into_std();
+        let value = shared.with(|inner| {
+            let value = inner.core.ping(now)?;
+            inner.pings.insert(value, answer);
+            Ok::<_, CloseReason>(value)
+        })?;
+        let _forget = ForgetPing { shared, value };
+        match answered.await {
+            Ok(after) => Ok(after),
+            Err(_) => Err(closed(shared).await),
+        }
+    }
+}
+
+async fn closed(shared: &Shared) -> CloseReason {
+    wait(shared, |ending| match ending {
+        Ending::Open => None,
+        Ending::Closed(reason) | Ending::Done(reason) => Some(reason.clone()),
+    })
+    .await
+}
+
+async fn wait(shared: &Shared, until: impl Fn(&Ending) -> Option<CloseReason>) -> CloseReason {
+    let mut ending = shared.ending.subscribe();
+    loop {
+        if let Some(reason) = until(&ending.borrow_and_update()) {
+            return reason;
+        }
+        if ending.changed().await.is_err() {
+            return CloseReason::Local;
         }
     }
 }
