@@ -50,13 +50,23 @@ pub struct PortForward {
     forwards: Vec<Forward>,
     listeners: Vec<Listener>,
     command: Option<Command>,
+    /// Ports that are safe although the workspace shares this host; `None` where it does not.
+    shared_host: Option<Vec<u16>>,
 }
 
 impl PortForward {
     /// Will serve these forwards.
     #[must_use]
     pub fn new(forwards: Vec<Forward>) -> Self {
-        Self { forwards, listeners: Vec::new(), command: None }
+        Self { forwards, listeners: Vec::new(), command: None, shared_host: None }
+    }
+
+    /// The workspace is on this host: a forward that would dial its own listener is refused, but to
+    /// these ports, which never leave the tunnel.
+    #[must_use]
+    pub fn on_shared_host(mut self, inside: Vec<u16>) -> Self {
+        self.shared_host = Some(inside);
+        self
     }
 
     /// Runs this command once the forwards are ready; its end is the end.
@@ -81,6 +91,9 @@ impl App for PortForward {
             for &forward in &self.forwards {
                 self.listeners.extend(bind::bind(forward, ui).await?);
             }
+            if let Some(inside) = &self.shared_host {
+                refuse_loops(&self.bound(), inside)?;
+            }
             for Listener { local, remote, .. } in &self.listeners {
                 ui.line(format_args!(
                     "Forwarding 'tcp://{local}' locally to 'tcp://127.0.0.1:{remote}' in the \
@@ -93,6 +106,23 @@ impl App for PortForward {
 
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
         Box::pin(run(self.listeners, self.command, context))
+    }
+}
+
+/// A connection that came back to the listener that accepted it would be forwarded again, for ever.
+fn refuse_loops(bound: &[(std::net::SocketAddr, u16)], inside: &[u16]) -> Result<(), CommandError> {
+    let is_bound = |port: u16| bound.iter().any(|(local, _)| local.port() == port);
+    let mut remotes = bound.iter().map(|(_, remote)| *remote);
+    match remotes.find(|remote| is_bound(*remote) && !inside.contains(remote)) {
+        None => Ok(()),
+        Some(remote) => {
+            let why = format!(
+                "the workspace is on this host, where port {remote} is a listener of this very \
+                 forward"
+            );
+            Err(CommandError::msg(Kind::Local, why)
+                .hint(format!("choose another local port: --tcp 0:{remote}")))
+        }
     }
 }
 

@@ -105,6 +105,19 @@ async fn an_early_connection_does_not_wait_for_ever() {
     assert!(forward.events.try_recv().is_err());
 }
 
+#[test]
+fn on_a_shared_host_a_forward_does_not_lead_to_itself() {
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let refused = |bound: &[(u16, u16)]| {
+        let bound: Vec<_> = bound.iter().map(|(local, to)| (address(*local), *to)).collect();
+        refuse_loops(&bound, &[80]).is_err()
+    };
+    assert!(refused(&[(8080, 8080)]));
+    assert!(refused(&[(9000, 9001), (9001, 9002)]));
+    assert!(!refused(&[(8080, 8081), (9000, 22)]));
+    assert!(!refused(&[(80, 80)]));
+}
+
 #[tokio::test]
 async fn a_free_port_is_the_same_on_both_loopbacks() {
     let (ui, said) = Ui::captured(Options::default());
