@@ -282,8 +282,9 @@ mod tests {
 
     #[test]
     fn after_each_trigger() {
-        // trigger, sent before, read, wanted
-        let rows: Vec<(&str, Trigger, Option<Reading>, Reading, &[&str])> = vec![
+        type Row = (&'static str, Trigger, Option<Reading>, Reading, &'static [&'static str]);
+        // name, trigger, sent before, read, wanted
+        let rows: Vec<Row> = vec![
             (
                 "begins, running",
                 Begin,

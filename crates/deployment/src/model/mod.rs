@@ -79,4 +79,4 @@ macro_rules! words {
         }
     };
 }
-use words;
+pub(crate) use words;

@@ -40,11 +40,11 @@ pub enum StoreError {
 impl StoreError {
     /// Makes an [`StoreError::Unavailable`] of a driver's error.
     pub(crate) fn unavailable(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| match source {
-            sqlx::Error::ColumnDecode { index, source } => {
-                Self::Corrupt { column: index, reason: source.to_string() }
+        move |source| {
+            if let sqlx::Error::ColumnDecode { index, source } = source {
+                return Self::Corrupt { column: index, reason: source.to_string() };
             }
-            source => Self::Unavailable { doing, source },
+            Self::Unavailable { doing, source }
         }
     }
 
@@ -53,9 +53,10 @@ impl StoreError {
         doing: &'static str,
         conflict: Conflict,
     ) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| match &source {
-            sqlx::Error::Database(error) if error.is_unique_violation() => conflict.into(),
-            _ => Self::unavailable(doing)(source),
+        move |source| {
+            let unique =
+                source.as_database_error().is_some_and(|error| error.is_unique_violation());
+            if unique { conflict.into() } else { Self::unavailable(doing)(source) }
         }
     }
 
