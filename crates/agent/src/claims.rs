@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use uuid::Uuid;
 
+use crate::server::RunsFor;
+
 /// Agent ids remembered, for one restart each at most. A workspace sees a new one per build.
 const MAX_IDS: usize = 64;
 
@@ -33,6 +35,17 @@ pub(crate) enum OnId {
     Adopt,
 }
 
+/// When a manifest comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is the first of this agent object, which has nothing to start over.
+    First,
+    /// On a later connection.
+    Later,
+    /// On a later connection, after the object has begun to end.
+    Ending,
+}
+
 /// What is remembered across restarts of the agent.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -47,17 +60,15 @@ pub(crate) struct Ledger {
     claim_due: bool,
     /// We have started over for a claim: the new id may still come.
     id_due: bool,
+    /// The agent that runs is the one that we are: we are not between two of them.
+    settled: bool,
 }
 
 impl Ledger {
-    /// The agent that we are, if a manifest has told.
-    pub(crate) fn agent(&self) -> Option<Uuid> {
-        self.agent
-    }
-
-    /// The owner that the last claim named.
-    pub(crate) fn owner(&self) -> Option<Uuid> {
-        self.owner
+    /// Whom the agent that runs now, if any, runs for.
+    pub(crate) fn runs_for(&self) -> Option<RunsFor> {
+        let agent = self.agent.filter(|_| self.settled)?;
+        Some(RunsFor { agent, owner: self.owner })
     }
 
     /// A claim was announced, for this owner if it says so.
@@ -72,13 +83,37 @@ impl Ledger {
             return OnClaim::Noted;
         }
         self.id_due = self.agent.is_some();
+        self.settled = false;
         OnClaim::Restart
     }
 
-    /// A manifest arrived. `fresh` is whether it is the first of this agent object, which has
-    /// nothing to start over; `reinit` whether another id is a reason to.
-    pub(crate) fn manifest(&mut self, id: Uuid, fresh: bool, reinit: bool) -> OnId {
-        let before = self.agent.replace(id);
+    /// A manifest arrived; `reinit` is whether another id is a reason to start over.
+    pub(crate) fn manifest(&mut self, id: Uuid, phase: Phase, reinit: bool) -> OnId {
+        let changed = self.agent.is_some_and(|agent| agent != id);
+        if phase == Phase::Ending && changed && (reinit || !self.settled) {
+            // The new row belongs to the next object: this one has nothing to say there.
+            return OnId::Restart;
+        }
+        self.agent = Some(id);
+        self.settled = phase != Phase::Ending;
+        let seen = self.remember(id);
+        if !changed {
+            return OnId::Keep;
+        }
+        let expected = std::mem::take(&mut self.id_due);
+        match phase {
+            Phase::First => OnId::Keep,
+            Phase::Later if reinit && !expected && !seen => {
+                self.claim_due = true;
+                self.settled = false;
+                OnId::Restart
+            }
+            Phase::Later | Phase::Ending => OnId::Adopt,
+        }
+    }
+
+    /// Whether we have been this agent before.
+    fn remember(&mut self, id: Uuid) -> bool {
         let seen = self.seen.contains(&id);
         if !seen {
             if self.seen.len() == MAX_IDS {
@@ -86,18 +121,7 @@ impl Ledger {
             }
             self.seen.push_back(id);
         }
-        if before.is_none() || before == Some(id) {
-            return OnId::Keep;
-        }
-        let expected = std::mem::take(&mut self.id_due);
-        if fresh {
-            return OnId::Keep;
-        }
-        if expected || seen || !reinit {
-            return OnId::Adopt;
-        }
-        self.claim_due = true;
-        OnId::Restart
+        seen
     }
 }
 
@@ -117,6 +141,8 @@ mod tests {
         Fresh(Uuid),
         /// A later one.
         Later(Uuid),
+        /// One that comes while the object ends.
+        Ending(Uuid),
         Claim(Option<Uuid>),
     }
     use Event::*;
@@ -127,8 +153,9 @@ mod tests {
         let answers: Vec<String> = events
             .iter()
             .map(|event| match *event {
-                Fresh(id) => format!("{:?}", ledger.manifest(id, true, reinit)),
-                Later(id) => format!("{:?}", ledger.manifest(id, false, reinit)),
+                Fresh(id) => format!("{:?}", ledger.manifest(id, Phase::First, reinit)),
+                Later(id) => format!("{:?}", ledger.manifest(id, Phase::Later, reinit)),
+                Ending(id) => format!("{:?}", ledger.manifest(id, Phase::Ending, reinit)),
                 Claim(owner) => format!("{:?}", ledger.claimed(owner)),
             })
             .collect();
@@ -202,6 +229,25 @@ mod tests {
                 &["Keep", "Adopt", "Adopt", "Restart", "Keep"],
             ),
             (
+                "the event first, the old object hears of the new id while it ends",
+                true,
+                &[Fresh(A), alice, Ending(A), Ending(B), Fresh(B), Later(B)],
+                &["Keep", "Restart", "Keep", "Restart", "Keep", "Keep"],
+            ),
+            (
+                "the same under replay: the new row belongs to the next object",
+                false,
+                &[Fresh(A), alice, Ending(B), Fresh(B)],
+                &["Keep", "Restart", "Restart", "Keep"],
+            ),
+            (
+                "an ordinary end, and another id: nothing to say there, or all of it",
+                true,
+                &[Fresh(A), Ending(B)],
+                &["Keep", "Restart"],
+            ),
+            ("under replay", false, &[Fresh(A), Ending(B)], &["Keep", "Adopt"]),
+            (
                 "a claim before the first manifest",
                 true,
                 &[alice, Fresh(A), Later(B)],
@@ -212,6 +258,24 @@ mod tests {
             let (answers, _) = run(*reinit, events);
             assert_eq!(answers, *expected, "{name}");
         }
+    }
+
+    #[test]
+    fn between_two_agents_we_run_for_nobody() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.runs_for(), None);
+        ledger.manifest(A, Phase::First, true);
+        assert_eq!(ledger.runs_for(), Some(RunsFor { agent: A, owner: None }));
+        ledger.claimed(Some(ALICE));
+        assert_eq!(ledger.runs_for(), None);
+        ledger.manifest(B, Phase::First, true);
+        assert_eq!(ledger.runs_for(), Some(RunsFor { agent: B, owner: Some(ALICE) }));
+        ledger.manifest(C, Phase::Later, true);
+        assert_eq!(ledger.runs_for(), None);
+        ledger.claimed(Some(BOB));
+        assert_eq!(ledger.runs_for(), None, "noted");
+        ledger.manifest(C, Phase::First, true);
+        assert_eq!(ledger.runs_for(), Some(RunsFor { agent: C, owner: Some(BOB) }));
     }
 
     #[test]

@@ -169,11 +169,6 @@ impl Handle {
         // The sender is ours, so it cannot fail.
         let _ = life.wait_for(|life| !life.is_pending()).await;
     }
-
-    #[cfg(test)]
-    pub(crate) fn snapshot(&self) -> Lifecycle {
-        self.0.borrow().clone()
-    }
 }
 
 /// Reports what is pending, now and whenever there is more, one by one and in order. For one task

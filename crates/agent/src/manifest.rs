@@ -4,7 +4,7 @@ use std::{ffi::OsString, fmt, path::Path, time::Duration};
 
 use coderctl_drpc::proto::agent as proto;
 use coderctl_tailnet::{derp_map::DerpMap, ids::PeerId};
-use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{environment, ssh::SessionEnvironment};
@@ -30,13 +30,12 @@ pub(crate) struct Manifest {
 }
 
 /// A script.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Script {
     pub(crate) id: Uuid,
     pub(crate) log_source_id: Uuid,
     /// Where its output goes, besides the server; empty for a name of our own.
     pub(crate) log_path: String,
-    #[serde(skip)]
     pub(crate) text: String,
     /// Empty for none.
     pub(crate) cron: String,
@@ -48,7 +47,7 @@ pub(crate) struct Script {
 }
 
 /// An app whose health is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct App {
     pub(crate) id: Uuid,
     pub(crate) slug: String,
@@ -59,10 +58,9 @@ pub(crate) struct App {
 }
 
 /// A value that is shown in the dashboard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Metadata {
     pub(crate) key: String,
-    #[serde(skip)]
     pub(crate) script: String,
     /// Zero: once.
     pub(crate) interval: Duration,
@@ -169,9 +167,35 @@ impl Manifest {
         }
     }
 
-    /// For people who look for a fault; without secrets, and without what may quote them.
+    /// For people who look for a fault, in the shape of `codersdk/agentsdk` (`Manifest`), which
+    /// support bundles read; without secrets, and without what may quote them.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let redacted = |(name, _): &(String, String)| (name.clone(), "<redacted>".into());
+        let variables: serde_json::Map<_, _> = self.variables.iter().map(redacted).collect();
+        let scripts = self.scripts.iter().map(|script| {
+            json!({
+                "id": script.id,
+                "log_source_id": script.log_source_id,
+                "log_path": script.log_path,
+                "script": "<redacted>",
+                "cron": script.cron,
+                "run_on_start": script.run_on_start,
+                "run_on_stop": script.run_on_stop,
+                "timeout": nanos(script.timeout),
+                "display_name": script.display_name,
+            })
+        });
+        let apps = self.apps.iter().map(|app| json!({ "id": app.id, "slug": app.slug }));
+        let metadata = self.metadata.iter().map(|item| {
+            json!({
+                "key": item.key,
+                "script": "<redacted>",
+                "interval": item.interval.as_secs(),
+                "timeout": item.timeout.as_secs(),
+            })
+        });
+        json!({
             "agent_id": self.agent_id,
             "agent_name": self.agent_name,
             "owner_name": self.owner_name,
@@ -180,11 +204,10 @@ impl Manifest {
             "directory": self.directory,
             "motd_file": self.motd_file,
             "vscode_port_proxy_uri": self.vscode_proxy_uri,
-            "environment_variables":
-                self.variables.iter().map(|(key, _)| key).collect::<Vec<_>>(),
-            "scripts": self.scripts,
-            "apps": self.apps,
-            "metadata": self.metadata,
+            "environment_variables": variables,
+            "scripts": scripts.collect::<Vec<_>>(),
+            "apps": apps.collect::<Vec<_>>(),
+            "metadata": metadata.collect::<Vec<_>>(),
         })
     }
 }

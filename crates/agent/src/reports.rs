@@ -24,11 +24,13 @@ pub(crate) const MAX_REPORTS: usize = 2048;
 pub(crate) struct Reports<T> {
     queue: Mutex<VecDeque<T>>,
     changed: Notify,
+    /// Something was sent.
+    progress: Notify,
 }
 
 impl<T> Default for Reports<T> {
     fn default() -> Self {
-        Self { queue: Mutex::default(), changed: Notify::new() }
+        Self { queue: Mutex::default(), changed: Notify::new(), progress: Notify::new() }
     }
 }
 
@@ -61,9 +63,21 @@ impl<T: Clone> Reports<T> {
                 Some(report) => {
                     send(report).await?;
                     self.lock().pop_front();
+                    self.progress.notify_waiters();
                 }
                 None => changed.await,
             }
+        }
+    }
+
+    /// Waits until there is nothing to send.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let progress = self.progress.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            progress.await;
         }
     }
 
