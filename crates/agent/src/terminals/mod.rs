@@ -1,0 +1,370 @@
+//! Reconnecting terminals, the web terminal's other side (`agent/reconnectingpty`).
+//!
+//! A terminal lives on when its clients go, for a while, and whoever names its id comes back to
+//! it: to its last 64 KiB, and to everything from then on. Several may look at one terminal and
+//! type into it. Upstream has a second kind, around `screen`; here all are of this kind, whichever
+//! the client asks for.
+
+mod protocol;
+mod screen;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    process::{Child, Command},
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
+
+use self::{
+    protocol::{Init, Messages},
+    screen::{Piece, Screen, Viewer},
+};
+use crate::{
+    environment::Environment,
+    pty::{Attached, Control, Input, Size, Terminal as Pty},
+    sessions::Sessions,
+};
+
+/// How long a terminal lives without anybody (`agent/agent.go`, `reconnectingPTYTimeout`).
+const IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// How long a client may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a client may take nothing before it is given up, so that it does not hold up others.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// Terminals at a time.
+const MAX_TERMINALS: usize = 256;
+
+/// Bytes read from a terminal, or written to a client, at once.
+const CHUNK: usize = 16 * 1024;
+
+/// All terminals of an agent.
+pub(crate) struct Terminals {
+    environment: watch::Receiver<Option<Environment>>,
+    sessions: Arc<Sessions>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: BTreeMap<Uuid, Arc<Terminal>>,
+    programs: JoinSet<()>,
+    closed: bool,
+}
+
+/// One terminal, as its viewers know it.
+struct Terminal {
+    screen: Mutex<Screen>,
+    /// Something was shown, seen, or is over.
+    changed: Notify,
+    input: tokio::sync::Mutex<Input>,
+    control: Control,
+}
+
+impl Terminals {
+    pub(crate) fn new(
+        environment: watch::Receiver<Option<Environment>>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        Self { environment, sessions, state: Mutex::default() }
+    }
+
+    /// Serves one client to its end.
+    pub(crate) async fn serve<S>(self: &Arc<Self>, mut stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let _session = self.sessions.terminal(Some(peer.ip()));
+        if let Err(error) = self.attach(&mut stream).await {
+            tracing::debug!(%peer, %error, "a terminal's client has gone");
+        }
+        // It may have gone already.
+        let _ = stream.shutdown().await;
+    }
+
+    /// Ends all terminals; no new ones can be opened.
+    pub(crate) async fn close(&self) {
+        let mut programs = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.open.clear();
+            std::mem::take(&mut state.programs)
+        };
+        programs.shutdown().await;
+    }
+
+    async fn attach<S>(self: &Arc<Self>, stream: &mut S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let init = timeout(PATIENCE, read_init(stream)).await??;
+        let terminal = match self.find_or_open(&init) {
+            Ok(terminal) => terminal,
+            Err(error) => {
+                // The client shows what it gets, and knows no other way to hear of it.
+                stream.write_all(format!("{error}\r\n").as_bytes()).await?;
+                return Err(error);
+            }
+        };
+        terminal.resize(init.height, init.width);
+        let viewer = Watching::begin(&terminal);
+        let (mut from, mut to) = tokio::io::split(stream);
+        tokio::select! {
+            result = show(&terminal, viewer.id, &mut to) => result,
+            result = type_in(&terminal, &mut from) => result,
+        }
+    }
+
+    fn find_or_open(self: &Arc<Self>, init: &Init) -> io::Result<Arc<Terminal>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(io::Error::other("the workspace is shutting down"));
+        }
+        if let Some(terminal) = state.open.get(&init.id)
+            && !terminal.screen().has_ended()
+        {
+            return Ok(Arc::clone(terminal));
+        }
+        if !init.container.is_empty() {
+            return Err(io::Error::other("this agent knows no containers"));
+        }
+        if state.open.len() >= MAX_TERMINALS {
+            return Err(io::Error::other(format!("there are {MAX_TERMINALS} terminals already")));
+        }
+        let environment = self.environment.borrow().clone();
+        let environment =
+            environment.ok_or_else(|| io::Error::other("the agent is not set up yet"))?;
+        let pty = Pty::open(size(init.height, init.width).unwrap_or(DEFAULT_SIZE))?;
+        let Attached { input, output, control, child } = pty.spawn(command(&environment, init))?;
+        let terminal = Arc::new(Terminal {
+            screen: Mutex::default(),
+            changed: Notify::new(),
+            input: tokio::sync::Mutex::new(input),
+            control,
+        });
+        state.open.insert(init.id, Arc::clone(&terminal));
+        // Those that have ended leave no more than this behind.
+        while state.programs.try_join_next().is_some() {}
+        let program = Program { _group: Group::of(&child), child };
+        let (all, id) = (Arc::downgrade(self), init.id);
+        let running = Arc::clone(&terminal);
+        state.programs.spawn(async move {
+            run(&running, output, program).await;
+            forget(&all, id, &running);
+        });
+        Ok(terminal)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The size of a terminal whose client does not say one.
+const DEFAULT_SIZE: Size = Size { cols: 80, rows: 24 };
+
+fn size(height: u16, width: u16) -> Option<Size> {
+    (height > 0 && width > 0).then_some(Size { cols: width, rows: height })
+}
+
+fn forget(all: &Weak<Terminals>, id: Uuid, ended: &Arc<Terminal>) {
+    let Some(all) = all.upgrade() else { return };
+    let mut state = all.lock();
+    // A successor may have its id.
+    if state.open.get(&id).is_some_and(|open| Arc::ptr_eq(open, ended)) {
+        state.open.remove(&id);
+    }
+}
+
+/// What runs in a terminal.
+fn command(environment: &Environment, init: &Init) -> Command {
+    let mut command = if init.command.is_empty() {
+        let mut command = Command::new(environment.shell());
+        command.arg("-l");
+        environment.equip(&mut command);
+        command
+    } else {
+        environment.command(&init.command)
+    };
+    command.env("TERM", "xterm-256color");
+    let variables = environment.variables();
+    let locale = |name: &str| {
+        let value = variables.get(std::ffi::OsStr::new(name)).and_then(|value| value.to_str());
+        value.filter(|value| !value.is_empty()).map(str::to_owned)
+    };
+    if needs_utf8(locale) {
+        command.env("LC_CTYPE", "C.UTF-8");
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+/// Whether the locale would garble what the client sends, which is UTF-8, and may be set right.
+fn needs_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    if variable("LC_ALL").is_some() {
+        return false;
+    }
+    let locale = variable("LC_CTYPE").or_else(|| variable("LANG")).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    !locale.contains("utf-8") && !locale.contains("utf8")
+}
+
+/// A terminal's program, killed with its whole session when dropped.
+struct Program {
+    child: Child,
+    _group: Group,
+}
+
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // Its leader has not been waited for, so the number is still its own.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Shows what the program writes until it ends, or nobody has looked for too long.
+async fn run(terminal: &Terminal, mut output: crate::pty::Output, program: Program) {
+    let mut chunk = vec![0; CHUNK];
+    let mut watched = Instant::now();
+    loop {
+        let changed = terminal.changed.notified();
+        let (room, alone) = {
+            let screen = terminal.screen();
+            (screen.has_room(), !screen.is_watched())
+        };
+        if !alone {
+            watched = Instant::now();
+        }
+        tokio::select! {
+            read = output.read(&mut chunk), if room => match read {
+                Ok(count) if count > 0 => {
+                    terminal.screen().show(&chunk[..count]);
+                    terminal.changed.notify_waiters();
+                }
+                Ok(_) | Err(_) => break,
+            },
+            () = tokio::time::sleep_until(watched + IDLE), if alone => {
+                tracing::debug!("a terminal without clients ends");
+                break;
+            }
+            () = changed => {}
+        }
+    }
+    terminal.screen().end();
+    terminal.changed.notify_waiters();
+    let Program { mut child, _group } = program;
+    drop(_group);
+    if let Err(error) = child.wait().await {
+        tracing::debug!(%error, "a terminal's program cannot be waited for");
+    }
+}
+
+impl Terminal {
+    fn screen(&self) -> MutexGuard<'_, Screen> {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resize(&self, height: u16, width: u16) {
+        if let Some(size) = size(height, width)
+            && let Err(error) = self.control.resize(size)
+        {
+            tracing::debug!(%error, "a terminal keeps its size");
+        }
+    }
+}
+
+/// A viewer, until it is dropped.
+struct Watching<'a> {
+    terminal: &'a Terminal,
+    id: Viewer,
+}
+
+impl<'a> Watching<'a> {
+    fn begin(terminal: &'a Terminal) -> Self {
+        let id = terminal.screen().attach();
+        terminal.changed.notify_waiters();
+        Self { terminal, id }
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.terminal.screen().detach(self.id);
+        self.terminal.changed.notify_waiters();
+    }
+}
+
+/// Two bytes of length, least significant first, and that many bytes of JSON.
+async fn read_init(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Init> {
+    let length = stream.read_u16_le().await?;
+    let mut text = vec![0; length.into()];
+    stream.read_exact(&mut text).await?;
+    Init::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Passes on what is shown.
+async fn show(
+    terminal: &Terminal,
+    viewer: Viewer,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    loop {
+        let changed = terminal.changed.notified();
+        let piece = terminal.screen().take(viewer, CHUNK);
+        match piece {
+            Piece::Data(data) => {
+                terminal.changed.notify_waiters();
+                timeout(STUCK, to.write_all(&data)).await??;
+            }
+            Piece::Wait => {
+                to.flush().await?;
+                changed.await;
+            }
+            Piece::End => return to.flush().await,
+        }
+    }
+}
+
+/// Passes on what is typed.
+async fn type_in(terminal: &Terminal, from: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let (mut messages, mut chunk) = (Messages::default(), vec![0; CHUNK]);
+    loop {
+        let count = from.read(&mut chunk).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let parsed = messages.push(&chunk[..count]);
+        for message in parsed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+            terminal.resize(message.height, message.width);
+            if !message.data.is_empty() {
+                terminal.input.lock().await.write_all(message.data.as_bytes()).await?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
