@@ -8,22 +8,34 @@
 //!
 //! [`run`] is all that is needed to have one; any number may run in one process.
 
-#![allow(dead_code, reason = "the session that uses it follows")]
-
+mod agent;
+mod api;
+mod app_health;
 mod backoff;
 mod claims;
 mod environment;
 mod lifecycle;
 mod logs;
 mod manifest;
+mod metadata;
 mod options;
+mod ports;
 pub mod pty;
+mod reinit;
 mod reports;
+mod resources;
 mod scripts;
+mod server;
 mod services;
+mod session;
+mod sessions;
+mod speedtest;
 mod sse;
 pub mod ssh;
+mod stats;
 mod supervisor;
+mod tailnet;
+mod terminals;
 mod token;
 
 pub use options::{Login, LoginError, OnNewAgentId, Options};
