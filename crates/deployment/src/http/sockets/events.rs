@@ -4,9 +4,10 @@ use std::{io, ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
@@ -25,6 +26,9 @@ const PING: Duration = Duration::from_secs(15);
 
 /// How long it may take to answer, and how long a message may take to be sent.
 const PONG: Duration = Duration::from_secs(15);
+
+/// How long the client may take to answer a farewell; Go's library has the same.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Messages that wait to be sent before their producer has to wait.
 const QUEUE: usize = 64;
@@ -134,15 +138,15 @@ impl EventsUpgrade {
     }
 }
 
-struct Pump {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+struct Pump<S> {
+    socket: WebSocketStream<S>,
     queue: mpsc::Receiver<String>,
     /// A ping has no answer yet.
     asked: bool,
     rules: Rules,
 }
 
-impl Pump {
+impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     async fn run(
         &mut self,
         produce: impl Future<Output = Close>,
@@ -184,9 +188,11 @@ impl Pump {
         match message {
             Some(Ok(Message::Pong(_))) => self.asked = false,
             // The library has its answers ready; they leave with a flush.
-            Some(Ok(Message::Ping(_) | Message::Frame(_))) => in_time(self.socket.flush()).await?,
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => {
+                within(PONG, self.socket.flush()).await?
+            }
             Some(Ok(Message::Close(_))) => {
-                in_time(self.socket.flush()).await?;
+                within(PONG, self.socket.flush()).await?;
                 return Ok(ControlFlow::Break(()));
             }
             Some(Ok(Message::Text(_) | Message::Binary(_)))
@@ -202,13 +208,13 @@ impl Pump {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
-        in_time(self.socket.send(message)).await
+        within(PONG, self.socket.send(message)).await
     }
 
     /// Says goodbye and hears the client's, so that a reset does not swallow what was said last.
     async fn close(&mut self, close: &Close) -> Result<(), tungstenite::Error> {
-        in_time(self.socket.close(Some(close.frame()))).await?;
-        in_time(async {
+        within(PONG, self.socket.close(Some(close.frame()))).await?;
+        within(FAREWELL, async {
             while let Some(message) = self.socket.next().await {
                 message?;
             }
@@ -219,12 +225,87 @@ impl Pump {
 }
 
 /// Neither a client that does not read nor one that does not hang up holds on to a task.
-async fn in_time(
+async fn within(
+    limit: Duration,
     step: impl Future<Output = Result<(), tungstenite::Error>>,
 ) -> Result<(), tungstenite::Error> {
-    match tokio::time::timeout(PONG, step).await {
+    match tokio::time::timeout(limit, step).await {
         Ok(Err(tungstenite::Error::ConnectionClosed)) => Ok(()),
         Ok(done) => done,
         Err(_) => Err(tungstenite::Error::Io(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use tokio::io::{AsyncReadExt, DuplexStream};
+
+    use super::*;
+
+    async fn pair() -> (Pump<DuplexStream>, WebSocketStream<DuplexStream>, mpsc::Sender<String>) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let socket = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
+        let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let rules = Rules { talked: Close::normal() };
+        (Pump { socket, queue, asked: false, rules }, client, sender)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_pings_stays() {
+        let (mut pump, mut client, _sender) = pair().await;
+        let listen = async {
+            for round in 1..=4 {
+                let began = Instant::now();
+                let ping = client.next().await.unwrap().unwrap();
+                assert_eq!(ping, Message::Ping(Bytes::new()), "{round}");
+                assert_eq!(began.elapsed(), PING, "{round}");
+                client.flush().await.unwrap();
+            }
+        };
+        tokio::select! {
+            ended = pump.run(std::future::pending()) => panic!("{ended:?}"),
+            () = listen => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_is_sent_away() {
+        let (mut pump, mut client, _sender) = pair().await;
+        let began = Instant::now();
+        // Frames as they are: the library would answer the ping.
+        let listen = async {
+            let client = client.get_mut();
+            let mut ping = [0; 2];
+            client.read_exact(&mut ping).await.unwrap();
+            assert_eq!((ping, began.elapsed()), ([0x89, 0], PING));
+            let reason = b"liveness probe failed";
+            let mut close = [0; 25];
+            client.read_exact(&mut close).await.unwrap();
+            assert_eq!((&close[..4], &close[4..]), (&[0x88, 23, 3, 233][..], &reason[..]));
+            assert_eq!(began.elapsed(), PING + PONG);
+        };
+        let (ended, ()) = tokio::join!(pump.run(std::future::pending()), listen);
+        // Nor does it hang up.
+        ended.unwrap_err();
+        assert_eq!(began.elapsed(), PING + PONG + FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_holds_nobody_up() {
+        let (mut pump, _client, sender) = pair().await;
+        let produce = async {
+            while sender.send("x".repeat(1 << 12)).await.is_ok() {}
+            Close::normal()
+        };
+        let began = Instant::now();
+        let error = pump.run(produce).await.unwrap_err();
+        assert!(
+            matches!(&error, tungstenite::Error::Io(error)
+            if error.kind() == io::ErrorKind::TimedOut),
+            "{error}"
+        );
+        assert_eq!(began.elapsed(), PONG);
     }
 }

@@ -1,0 +1,7 @@
+//! The HTTP face over loopback.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod client;
+mod serving;
+mod sockets;
