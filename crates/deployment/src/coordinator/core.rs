@@ -393,3 +393,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

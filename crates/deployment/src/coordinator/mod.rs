@@ -10,6 +10,7 @@
 //! A client may reach an agent when [`Access`] says so, at the moment when it asks for the tunnel;
 //! an agent never asks, and may only have addresses that follow from its id.
 
+mod access;
 mod calls;
 mod check;
 mod core;
