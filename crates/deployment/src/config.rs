@@ -3,11 +3,21 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use url::Url;
 
+use crate::decide::agents::CONNECTION_UPDATE_INTERVAL;
 pub use crate::http::serve::Limits;
+
+/// How often an agent reports statistics in a default deployment
+/// (coder/coder: codersdk/deployment.go `AgentStatRefreshInterval`).
+const STATS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Builds at a time: upstream's default of provisioner daemons is 3
+/// (coder/coder: codersdk/deployment.go `ProvisionerDaemons`); ours wait more than they work.
+const BUILDS: usize = 16;
 
 /// Where the deployment's state lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +78,33 @@ pub struct Config {
     pub limits: Limits,
     /// Where its state lives.
     pub storage: Storage,
-    /// The directory that holds the workspaces' directories.
+    /// The directory that holds the workspaces' directories. Processes that share a state share
+    /// it, too.
     pub workspaces: PathBuf,
+    /// What becomes of the workspaces' agents.
+    pub agents: AgentMode,
+    /// Ports of the tunnel that agents in this process serve themselves.
+    pub services: coderctl_agent::Services,
+    /// How often a connected agent is looked after: its row updated, its build checked.
+    pub agent_update_interval: Duration,
+    /// How often an agent reports statistics.
+    pub stats_interval: Duration,
+    /// Builds that run at a time in this process.
+    pub builds: usize,
+    /// Where faults can be asked for; not at all by default. The path of a Unix socket to be made.
+    pub fault_socket: Option<PathBuf>,
+}
+
+/// What becomes of the agents of workspaces that are started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AgentMode {
+    /// They run in this process.
+    #[default]
+    InProcess,
+    /// Each is a process of its own: this executable, which is given `agent` as its argument.
+    Process(PathBuf),
+    /// Somebody starts them by hand.
+    ByHand,
 }
 
 /// What a deployment cannot be started with.
@@ -116,6 +151,12 @@ impl Config {
             limits: Limits::default(),
             storage,
             workspaces: workspaces.into(),
+            agents: AgentMode::default(),
+            services: coderctl_agent::Services::default(),
+            agent_update_interval: CONNECTION_UPDATE_INTERVAL,
+            stats_interval: STATS_INTERVAL,
+            builds: BUILDS,
+            fault_socket: None,
         }
     }
 

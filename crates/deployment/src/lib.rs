@@ -13,6 +13,7 @@
 pub mod config;
 pub mod coordinator;
 pub mod decide;
+pub mod deployment;
 pub mod faults;
 pub mod http;
 pub mod model;
@@ -24,3 +25,4 @@ pub mod state;
 pub mod store;
 
 pub use config::Config;
+pub use deployment::Deployment;

@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
-    config::Config, coordinator::Coordinator, faults::Faults, provisioner::Provisioner,
-    pubsub::Pubsub, relay::Relay, store::Store,
+    config::Config,
+    coordinator::Coordinator,
+    faults::Faults,
+    provisioner::Provisioner,
+    pubsub::{Pubsub, channels::WorkspaceEvent},
+    relay::Relay,
+    store::Store,
 };
 
 /// What all rooms of the deployment share. Cheap to clone.
@@ -19,6 +25,8 @@ pub struct Shared {
     pub config: Config,
     /// The URL by which clients and agents reach it.
     pub access_url: Url,
+    /// Which of the processes that share the state this is; another one after each start.
+    pub replica_id: Uuid,
     /// Users, workspaces, builds, agents, logs.
     pub store: Store,
     /// Who is told what happened.
@@ -38,6 +46,14 @@ impl State {
     #[must_use]
     pub fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
+    }
+
+    /// Tells all who watch an owner's workspaces. What it is about has happened already, so that
+    /// a failure is only logged.
+    pub async fn publish_workspace(&self, owner: Uuid, event: WorkspaceEvent) {
+        if let Err(error) = self.pubsub.publish_workspace_event(owner, &event).await {
+            tracing::warn!(%owner, ?event, %error, "a workspace's news could not be told");
+        }
     }
 }
 

@@ -7,11 +7,17 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 
+use crate::faults::Cuttable;
+
 /// The tasks of upgraded connections, owned by the listener and told when the server stops.
 ///
 /// The listener puts one into the extensions of every request.
 #[derive(Clone, Debug)]
-pub struct Tasks(Arc<Inner>);
+pub struct Tasks {
+    inner: Arc<Inner>,
+    /// Ends the next task early; only where faults are injected.
+    cut: Option<Arc<Mutex<Option<Cuttable>>>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -22,10 +28,9 @@ struct Inner {
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self(Arc::new(Inner {
-            set: Mutex::new(Some(JoinSet::new())),
-            stopping: watch::Sender::new(false),
-        }))
+        let inner =
+            Inner { set: Mutex::new(Some(JoinSet::new())), stopping: watch::Sender::new(false) };
+        Self { inner: Arc::new(inner), cut: None }
     }
 }
 
@@ -33,24 +38,39 @@ impl Tasks {
     /// Runs `task` until it ends by itself or the server's patience with it does. Does nothing
     /// when the server is stopping.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut set = self.0.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set = self.inner.set.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = set.as_mut() else { return };
         while let Some(ended) = set.try_join_next() {
             report(ended);
         }
-        set.spawn(task);
+        let cut = self.cut.as_ref();
+        match cut.and_then(|cut| cut.lock().unwrap_or_else(PoisonError::into_inner).take()) {
+            None => set.spawn(task),
+            Some(mut cut) => set.spawn(async move {
+                tokio::select! {
+                    () = task => {}
+                    () = cut.cut() => tracing::debug!("a connection was cut, as asked for"),
+                }
+            }),
+        };
+    }
+
+    /// The same, whose next task ends when `cut` says so.
+    #[must_use]
+    pub(crate) fn cut_by(&self, cut: Cuttable) -> Self {
+        Self { inner: Arc::clone(&self.inner), cut: Some(Arc::new(Mutex::new(Some(cut)))) }
     }
 
     /// When the server stops.
     #[must_use]
     pub fn stopping(&self) -> Stopping {
-        Stopping(self.0.stopping.subscribe())
+        Stopping(self.inner.stopping.subscribe())
     }
 
     /// Tells all tasks that the server stops; they have `patience` to end, then they are ended.
     pub async fn stop(&self, patience: Duration) {
-        self.0.stopping.send_replace(true);
-        let set = self.0.set.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner.stopping.send_replace(true);
+        let set = self.inner.set.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut set) = set else { return };
         let all = async {
             while let Some(ended) = set.join_next().await {

@@ -5,8 +5,9 @@ use coderctl_drpc::proto::agent as proto;
 use prost_types::Timestamp as Moment;
 use uuid::Uuid;
 
+use crate::{decide::agents::report_time, store::ConnectionReport};
 use crate::model::{
-    AppHealth, ConnectionType, EXTERNAL_LOG_SOURCE, Lifecycle, LogLevel, MetadataReport,
+    AppHealth, ConnectionType, Lifecycle, LogLevel, MetadataReport,
     NewAgentLog, ScriptStage, ScriptStatus, ScriptTiming, Subsystem, Timestamp,
 };
 
@@ -40,27 +41,21 @@ pub(super) fn id(bytes: &[u8], what: &str) -> Result<Uuid, Refused> {
     }
 }
 
-/// A moment that was named; absent, or Go's zero time, means now. (Upstream stores 1970 for an
-/// absent one.)
+/// A moment that was named; absent, or a zero, means now.
 pub(super) fn moment(moment: Option<&Moment>, now: Timestamp) -> Timestamp {
-    moment.and_then(named).unwrap_or(now)
+    report_time(moment.map(|moment| Timestamp::from_unix(moment.seconds, moment.nanos)), now)
 }
 
-/// A moment, unless it is the zero time of Go or of protocol buffers.
-fn named(moment: &Moment) -> Option<Timestamp> {
-    /// 0001-01-01T00:00:00Z.
-    const GO_ZERO: i64 = -62_135_596_800;
-    match (moment.seconds, moment.nanos) {
-        (GO_ZERO | 0, 0) => None,
-        (seconds, nanos) => Some(Timestamp::from_unix(seconds, nanos)),
-    }
+/// A moment, unless it is absent or a zero.
+fn named(moment: Option<&Moment>) -> Option<Timestamp> {
+    let named = self::moment(moment, Timestamp::EPOCH);
+    (named != Timestamp::EPOCH).then_some(named)
 }
 
-/// A lifecycle state and since when.
+/// A lifecycle state and since when, if the agent says so.
 pub(super) fn lifecycle(
     report: &proto::Lifecycle,
-    now: Timestamp,
-) -> Result<(Lifecycle, Timestamp), Refused> {
+) -> Result<(Lifecycle, Option<Timestamp>), Refused> {
     use proto::lifecycle::State;
     let state = match State::try_from(report.state) {
         Ok(State::Created) => Lifecycle::Created,
@@ -75,7 +70,8 @@ pub(super) fn lifecycle(
         Ok(State::Unspecified) => return refused("the lifecycle state is not set"),
         Err(_) => return refused(format!("unknown lifecycle state {}", report.state)),
     };
-    Ok((state, moment(report.changed_at.as_ref(), now)))
+    let changed_at = report.changed_at.as_ref();
+    Ok((state, changed_at.map(|at| Timestamp::from_unix(at.seconds, at.nanos))))
 }
 
 /// What an agent says of itself.
@@ -153,16 +149,15 @@ fn is_version(text: &str) -> bool {
         && build.is_none_or(words)
 }
 
-/// Lines of a log and where they come from.
+/// Lines of a log and where they come from; nil is the external source.
 pub(super) fn logs(
     report: &proto::BatchCreateLogsRequest,
     now: Timestamp,
 ) -> Result<(Uuid, Vec<NewAgentLog>), Refused> {
     use proto::log::Level;
     let source = match Uuid::from_slice(&report.log_source_id) {
-        Ok(id) if id.is_nil() => EXTERNAL_LOG_SOURCE,
         Ok(id) => id,
-        Err(_) if report.log_source_id.is_empty() => EXTERNAL_LOG_SOURCE,
+        Err(_) if report.log_source_id.is_empty() => Uuid::nil(),
         Err(_) => return refused("the log source is not a UUID"),
     };
     let lines = report
@@ -177,8 +172,7 @@ pub(super) fn logs(
                 Ok(Level::Error) => LogLevel::Error,
                 Ok(Level::Info | Level::Unspecified) | Err(_) => LogLevel::Info,
             },
-            // PostgreSQL's text has no NUL.
-            output: line.output.replace('\0', "\u{fffd}"),
+            output: line.output.clone(),
         })
         .collect();
     Ok((source, lines))
@@ -202,7 +196,7 @@ pub(super) fn metadata(
                 .result
                 .as_ref()
                 .map_or(("", ""), |result| (result.value.trim(), result.error.trim()));
-            let mut error = cut(error, MAX_METADATA).replace('\0', "\u{fffd}");
+            let mut error = cut(error, MAX_METADATA).to_owned();
             if value.len() > MAX_METADATA {
                 error = format!(
                     "value of {} bytes exceeded {MAX_METADATA} bytes, truncated",
@@ -211,7 +205,7 @@ pub(super) fn metadata(
             }
             MetadataReport {
                 key: metadata.key.clone(),
-                value: cut(value, MAX_METADATA).replace('\0', "\u{fffd}"),
+                value: cut(value, MAX_METADATA).to_owned(),
                 error,
             }
         })
@@ -248,7 +242,7 @@ pub(super) fn timing(
     use proto::timing::{Stage, Status};
     let Some(timing) = &report.timing else { return refused("there is no timing") };
     let bound = |moment: Option<&Moment>, what: &str| {
-        moment.and_then(named).ok_or_else(|| Refused(format!("the script's {what} is missing")))
+        named(moment).ok_or_else(|| Refused(format!("the script's {what} is missing")))
     };
     let started_at = bound(timing.start.as_ref(), "start")?;
     let ended_at = bound(timing.end.as_ref(), "end")?;
@@ -279,27 +273,10 @@ pub(super) fn timing(
 }
 
 /// Somebody came or went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Connection {
-    /// The agent's id for it.
-    pub(super) id: Uuid,
-    /// How.
-    pub(super) kind: ConnectionType,
-    /// From where.
-    pub(super) ip: String,
-    /// With which app.
-    pub(super) app_name: String,
-    /// When.
-    pub(super) at: Timestamp,
-    /// The end: its status and reason.
-    pub(super) ended: Option<(i32, String)>,
-}
-
-/// Somebody came or went.
 pub(super) fn connection(
     report: &proto::ReportConnectionRequest,
     now: Timestamp,
-) -> Result<Connection, Refused> {
+) -> Result<ConnectionReport, Refused> {
     use proto::connection::{Action, Type};
     let Some(connection) = &report.connection else { return refused("there is no connection") };
     let kind = match Type::try_from(connection.r#type) {
@@ -321,7 +298,7 @@ pub(super) fn connection(
     };
     // Some clients report a name.
     let ip = if connection.ip == "localhost" { "127.0.0.1" } else { &connection.ip };
-    Ok(Connection {
+    Ok(ConnectionReport {
         id: id(&connection.id, "the connection's id")?,
         kind,
         ip: ip.parse::<std::net::IpAddr>().map_or_else(|_| String::new(), |ip| ip.to_string()),

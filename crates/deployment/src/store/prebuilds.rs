@@ -10,7 +10,7 @@ use super::{
     builds::{build, latest, next_build},
     jobs::job_by_id,
     row::to_millis,
-    workspaces::{name_taken, workspace, workspace_by_id},
+    workspaces::{lock_live, name_taken, workspace, workspace_by_id},
 };
 use crate::model::{
     Build, Job, JobStatus, Lifecycle, NewBuild, PREBUILDS_USER, Timestamp, Transition, Workspace,
@@ -111,6 +111,28 @@ impl Store {
             return Ok(Some(Claimed { workspace, build, job }));
         }
         Ok(None)
+    }
+
+    /// Makes a build that deletes a prebuilt workspace; none if somebody has claimed it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::decide::Conflict) if a build is under way, or it is deleted already.
+    pub async fn delete_prebuild(
+        &self,
+        workspace_id: Uuid,
+        build: &NewBuild,
+        now: Timestamp,
+    ) -> Result<Option<(Build, Job)>, StoreError> {
+        const DOING: &str = "delete a prebuilt workspace";
+        let mut tx = self.db.begin(DOING).await?;
+        let workspace = lock_live(&mut tx, workspace_id).await?;
+        if !workspace.is_prebuild() {
+            return Ok(None);
+        }
+        let made = next_build(&mut tx, &workspace, build, now).await?;
+        tx.commit(DOING).await?;
+        Ok(Some(made))
     }
 
     /// All prebuilt workspaces that nobody has claimed and that are not deleted, the oldest
