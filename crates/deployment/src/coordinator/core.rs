@@ -181,6 +181,10 @@ impl Core {
     }
 
     fn set_tunnel(&mut self, from: PeerId, to: PeerId) {
+        // Everybody reaches oneself.
+        if from == to {
+            return;
+        }
         if self.tunnels.add(from, to) {
             self.generation += 1;
         }
@@ -205,7 +209,8 @@ impl Core {
             }
         }
         self.generation += 1;
-        if !self.tunnels.remove(from, to) {
+        // The other may want to reach this one, too.
+        if !self.tunnels.remove(from, to) || self.tunnels.joins(from, to) {
             return;
         }
         for (one, other) in [(from, to), (to, from)] {
