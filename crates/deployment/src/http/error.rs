@@ -18,6 +18,8 @@ pub struct ApiError {
     pub status: StatusCode,
     /// Its body.
     pub body: Body,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u64>,
 }
 
 /// The body.
@@ -46,7 +48,7 @@ impl ApiError {
     /// With this status and message.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let body = Body { message: message.into(), detail: String::new(), validations: Vec::new() };
-        Self { status, body }
+        Self { status, body, retry_after: None }
     }
 
     /// 400.
@@ -85,6 +87,14 @@ impl ApiError {
         self
     }
 
+    /// 429: too many requests, try again after so many seconds.
+    #[must_use]
+    pub fn too_many(seconds: u64) -> Self {
+        let message = format!("Too many requests; try again in {seconds} s.");
+        let retry_after = Some(seconds);
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
+    }
+
     /// The same with a field that is wrong.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
@@ -96,6 +106,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json; charset=utf-8"),

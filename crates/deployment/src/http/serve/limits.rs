@@ -22,6 +22,14 @@ pub struct Limits {
     pub body: usize,
     /// Bytes of a request's head.
     pub head: usize,
+    /// Requests that a user may make at once.
+    pub user_burst: u32,
+    /// Requests that a user may make in a second, in the long run.
+    pub user_per_second: u32,
+    /// Bad tokens that one address may show at once; beyond that it hears 429 instead of 401.
+    pub refusal_burst: u32,
+    /// Bad tokens that one address may show in a second, in the long run.
+    pub refusals_per_second: u32,
     /// For connections to end when the server stops.
     pub shutdown: Duration,
 }
@@ -37,6 +45,12 @@ impl Default for Limits {
             stalled: Duration::from_secs(60),
             body: 1 << 20,
             head: 32 << 10,
+            // Upstream allows 512 requests a minute for each user and path (`coderd/coderd.go`); here
+            // all paths count together, and a thousand watches may be opened at once.
+            user_burst: 5000,
+            user_per_second: 200,
+            refusal_burst: 200,
+            refusals_per_second: 5,
             shutdown: Duration::from_secs(5),
         }
     }
