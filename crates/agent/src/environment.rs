@@ -30,6 +30,11 @@ impl Environment {
         Self { process, session }
     }
 
+    /// Where it comes from.
+    pub(crate) fn session(&self) -> &SessionEnvironment {
+        &self.session
+    }
+
     /// The variables of a command that no client asks for.
     pub(crate) fn variables(&self) -> BTreeMap<OsString, OsString> {
         self.variables_with([])

@@ -1,0 +1,82 @@
+//! The subsystem `sftp`: version 3 (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions.
+//!
+//! * `message`: requests and answers on the wire, pure.
+//! * `attributes`: what is said of a file, and how it is set.
+//! * `files`: the requests done, on the file system as it is: whoever is here may do what the
+//!   agent's user may.
+//!
+//! Requests that came together are done together in one blocking task, and their answers leave
+//! together.
+
+mod attributes;
+mod files;
+mod message;
+
+use std::{collections::VecDeque, io, path::PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use self::{
+    files::Files,
+    message::{Code, Request},
+};
+
+/// Room for one read of requests.
+const READ: usize = 64 * 1024;
+/// Answers that are collected before they are sent, in bytes.
+const ANSWERS: usize = 1 << 20;
+
+/// Serves a client until it has no more requests.
+///
+/// # Errors
+/// What broke the streams; a client that breaks the protocol.
+pub(super) async fn serve<R, W>(input: &mut R, output: &mut W, directory: PathBuf) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut files = Files::new(directory);
+    let mut buffer = BytesMut::new();
+    loop {
+        let mut requests = VecDeque::new();
+        while let Some(request) = message::split(&mut buffer)? {
+            requests.push_back(request);
+        }
+        if requests.is_empty() {
+            buffer.reserve(READ);
+            if input.read_buf(&mut buffer).await? > 0 {
+                continue;
+            }
+            return match buffer.is_empty() {
+                true => Ok(()),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+        }
+        while !requests.is_empty() {
+            let out;
+            let work = tokio::task::spawn_blocking(move || {
+                let mut out = BytesMut::new();
+                while out.len() < ANSWERS
+                    && let Some(request) = requests.pop_front()
+                {
+                    handle(&mut files, request, &mut out);
+                }
+                (files, requests, out)
+            });
+            (files, requests, out) = work.await?;
+            output.write_all(&out).await?;
+            output.flush().await?;
+        }
+    }
+}
+
+fn handle(files: &mut Files, packet: Bytes, out: &mut BytesMut) {
+    match Request::parse(packet) {
+        Ok((id, request)) => files.handle(id, request, out),
+        Err(id) => message::status(out, id, Code::BadMessage, "malformed request"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
