@@ -36,6 +36,8 @@ mod stats;
 mod supervisor;
 mod tailnet;
 mod terminals;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use options::{Login, LoginError, OnNewAgentId, Options};

@@ -12,8 +12,8 @@ use crate::agent::Agent;
 /// Bytes of the agent's log that are shown.
 const MAX_LOG: u64 = 10 << 20;
 
-/// How the agent's network is, in the shape of `codersdk/healthsdk` (`AgentNetcheckReport`). All
-/// that is known here is the relay; what is not measured is left out.
+/// How the agent's network is, in the shape of `codersdk/healthsdk` (`AgentNetcheckReport`). UDP
+/// and addresses are not measured, so there is no `net_info`: clients draw conclusions from it.
 pub(super) fn netcheck(agent: &Agent) -> Answer {
     let tailnet = agent.tailnet.borrow().clone();
     let tailnet = tailnet.ok_or_else(no_network)?.report();
@@ -25,7 +25,7 @@ pub(super) fn netcheck(agent: &Agent) -> Answer {
             "severity": if problem.is_some() { "warning" } else { "ok" },
             "warnings": [],
             "dismissed": false,
-            "net_info": { "PreferredDERP": tailnet.get("preferred_derp") },
+            "net_info": null,
             "interfaces": {
                 "severity": "ok", "warnings": [], "dismissed": false, "interfaces": [],
             },
