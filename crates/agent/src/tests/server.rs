@@ -43,19 +43,13 @@ struct Plan {
     unimplemented: Vec<&'static str>,
 }
 
-/// A call.
-#[derive(Debug, Clone)]
-pub(super) struct Call {
-    pub(super) session: usize,
-    pub(super) rpc: String,
-}
-
 /// What the server has seen.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
     /// Versions asked for, when, and by which token.
     pub(super) dials: Vec<(Version, Instant, String)>,
-    pub(super) calls: Vec<Call>,
+    /// Names of the calls.
+    pub(super) calls: Vec<String>,
     /// Reports by the row they went to.
     lifecycle: Vec<(Uuid, State, SystemTime)>,
     pub(super) startups: Vec<(Uuid, proto::Startup)>,
@@ -72,7 +66,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn count(&self, rpc: &str) -> usize {
-        self.calls.iter().filter(|call| call.rpc == rpc).count()
+        self.calls.iter().filter(|call| *call == rpc).count()
     }
 
     pub(super) fn lifecycle(&self, agent: Uuid) -> Vec<(State, SystemTime)> {
@@ -216,7 +210,7 @@ impl FakeServer {
         self.seen.send_modify(note);
     }
 
-    async fn session(self: Arc<Self>, far: tokio::io::DuplexStream, agent: Uuid, number: usize) {
+    async fn session(self: Arc<Self>, far: tokio::io::DuplexStream, agent: Uuid) {
         let mut cut = self.cut.subscribe();
         cut.borrow_and_update();
         let mut server = RpcServer::connect(far);
@@ -225,7 +219,7 @@ impl FakeServer {
             tokio::select! {
                 call = server.accept() => match call {
                     Some(call) => {
-                        calls.spawn(Arc::clone(&self).answer(call, agent, number));
+                        calls.spawn(Arc::clone(&self).answer(call, agent));
                     }
                     None => break,
                 },
@@ -236,7 +230,7 @@ impl FakeServer {
         self.note(|seen| seen.open_sessions -= 1);
     }
 
-    async fn answer(self: Arc<Self>, call: Incoming, agent: Uuid, session: usize) {
+    async fn answer(self: Arc<Self>, call: Incoming, agent: Uuid) {
         let name = call.rpc().to_owned();
         let (fails, silent, lacks) = {
             let mut plan = self.plan();
@@ -244,7 +238,7 @@ impl FakeServer {
             let fails = next.unwrap_or(false);
             (fails, plan.silent == Some(name.as_str()), plan.unimplemented.contains(&name.as_str()))
         };
-        self.note(|seen| seen.calls.push(Call { session, rpc: name.clone() }));
+        self.note(|seen| seen.calls.push(name.clone()));
         // The caller may be gone already.
         let _ = if lacks {
             call.unimplemented().await
@@ -373,13 +367,9 @@ impl Server for Arc<FakeServer> {
                 return Err(refusal);
             }
             let (near, far) = tokio::io::duplex(64 * 1024);
-            let mut number = 0;
-            self.note(|seen| {
-                seen.open_sessions += 1;
-                number = seen.dials.len();
-            });
+            self.note(|seen| seen.open_sessions += 1);
             let mut sessions = self.sessions.lock().unwrap();
-            sessions.spawn(Arc::clone(self).session(far, agent, number));
+            sessions.spawn(Arc::clone(self).session(far, agent));
             Ok(Box::new(near) as BoxStream)
         })
     }

@@ -18,7 +18,7 @@ async fn a_manifest_is_handled_in_order() {
     fixture.server.manifest(|manifest| manifest.directory = "~/src".to_owned());
     let _agent = fixture.start();
     let seen = fixture.server.wait_states(A, &[Starting, Ready]).await;
-    let position = |name: &str| seen.calls.iter().position(|made| made.rpc == call(name));
+    let position = |name: &str| seen.calls.iter().position(|made| *made == call(name));
     assert!(position("GetManifest") < position("UpdateStartup"));
     assert!(position("UpdateStartup") < position("UpdateLifecycle"));
     let (row, startup) = &seen.startups[0];
