@@ -102,8 +102,20 @@ struct Inner {
 #[derive(Default)]
 struct Home {
     /// `Some` while they run here.
-    lock: Option<File>,
+    lock: Option<Lock>,
     agents: BTreeMap<String, Running>,
+}
+
+/// The lock of a workspace. It is given back, not only closed: a child process that is just being
+/// started has a copy of the file for a moment, which would keep it.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of a workspace is not given back");
+        }
+    }
 }
 
 /// An agent that runs here.
@@ -227,7 +239,7 @@ impl Agents {
     }
 
     /// Takes the lock; `None` when another process has it.
-    fn lock(&self, workspace: Uuid) -> Result<Option<File>, AgentsError> {
+    fn lock(&self, workspace: Uuid) -> Result<Option<Lock>, AgentsError> {
         let path = self.lock_path(workspace);
         let open = File::options()
             .write(true)
@@ -236,7 +248,7 @@ impl Agents {
             .mode(0o600)
             .open(&path)
             .and_then(|file| match file.try_lock() {
-                Ok(()) => Ok(Some(file)),
+                Ok(()) => Ok(Some(Lock(file))),
                 Err(fs::TryLockError::WouldBlock) => Ok(None),
                 Err(fs::TryLockError::Error(error)) => Err(error),
             });

@@ -57,8 +57,21 @@ pub(crate) struct Db {
 #[derive(Debug)]
 enum Held {
     Nothing,
-    Directory { _lock: fs::File },
+    Directory { _lock: DirectoryLock },
     Memory { _anchor: AnyPool },
+}
+
+/// The lock on the directory. It is given back, not only closed: a child process that is just being
+/// started has a copy of the file for a moment, which would keep it.
+#[derive(Debug)]
+struct DirectoryLock(fs::File);
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of the state's directory is not given back");
+        }
+    }
 }
 
 /// A row that several transactions may be about.
@@ -137,7 +150,7 @@ impl Db {
             dialect: Dialect::Sqlite,
             writer,
             reader,
-            _held: Held::Directory { _lock: lock },
+            _held: Held::Directory { _lock: DirectoryLock(lock) },
         })
     }
 

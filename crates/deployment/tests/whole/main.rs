@@ -1,0 +1,6 @@
+//! Whole deployments in this process, with their own agents or scripted ones.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+mod builds;
+mod claims;
+mod world;
