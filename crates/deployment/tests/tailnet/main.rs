@@ -1,0 +1,5 @@
+//! The relay and the coordinator, with the clients of the tailnet crate and with worse ones.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod relay;
+mod support;
