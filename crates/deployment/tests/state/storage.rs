@@ -1,0 +1,259 @@
+//! Opening the state: files, locks, migrations, what is kept.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use coderctl_deployment::{
+    config::{Secret, Storage},
+    store::{Store, StoreError},
+};
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+
+use crate::{
+    backend::{Backend, on_each},
+    postgres::{Postgres, mode},
+    world::{World, at},
+};
+
+on_each! {
+    async fn settings_are_the_first_ones(backend: &Backend) {
+        let store = &backend.store;
+        assert_eq!(store.setting("id").await.unwrap(), None);
+        let tries: Vec<_> = backend
+            .replicas(3)
+            .await
+            .into_iter()
+            .cycle()
+            .take(12)
+            .enumerate()
+            .map(|(number, store)| {
+                tokio::spawn(async move {
+                    store.setting_or_insert("id", &number.to_string()).await.unwrap()
+                })
+            })
+            .collect();
+        let mut values = vec![];
+        for attempt in tries {
+            values.push(attempt.await.unwrap());
+        }
+        let kept = store.setting("id").await.unwrap().unwrap();
+        assert!(values.iter().all(|value| *value == kept), "{values:?}");
+    }
+
+    async fn a_closed_store_refuses(backend: &Backend) {
+        let store = &backend.store;
+        store.close().await;
+        assert!(store.setting("id").await.unwrap_err().is_unavailable());
+        assert!(store.setting_or_insert("id", "x").await.unwrap_err().is_unavailable());
+    }
+
+    /// A request that is given up in the middle of a transaction leaves nothing locked.
+    async fn a_call_that_is_dropped_leaves_nothing(backend: &Backend) {
+        let world = World::new(&backend.store).await;
+        let (workspace, ..) = world.created("dev").await;
+        world.succeed(vec![]).await;
+        for polls in 0..40 {
+            let store = &backend.store;
+            let build = world.build(coderctl_deployment::model::Transition::Start);
+            {
+                let mut call = std::pin::pin!(store.insert_build(workspace.id, &build, at(5)));
+                let mut done = false;
+                for _ in 0..polls {
+                    tokio::select! {
+                        biased;
+                        _ = &mut call => done = true,
+                        () = tokio::task::yield_now() => {}
+                    }
+                    if done {
+                        break;
+                    }
+                }
+            }
+            // Whether it was made or not: the next caller is answered, and all is consistent.
+            let (latest, job) = store.latest_build(workspace.id).await.unwrap();
+            if job.status().is_active() {
+                assert_eq!(latest.id, build.id);
+                world.succeed(vec![]).await;
+            }
+        }
+        world.next(workspace.id, coderctl_deployment::model::Transition::Stop).await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_its_owners_and_one_processs() {
+    let root = tempfile::tempdir().unwrap();
+    // A name with all that a URL would read otherwise.
+    let directory = root.path().join("deep/a b?mode=memory#%41&ü");
+    let storage = Storage::Directory(directory.clone());
+    let store = Store::open(&storage).await.unwrap();
+    let world = World::new(&store).await;
+    assert_eq!(mode(&directory), 0o700);
+    let mut files: Vec<String> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["state.lock", "state.sqlite", "state.sqlite-shm", "state.sqlite-wal"]);
+    for file in files {
+        assert_eq!(mode(&directory.join(&file)), 0o600, "{file}");
+    }
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+
+    let error = Store::open(&storage).await.unwrap_err().to_string();
+    assert!(error.starts_with("another process uses the state in "), "{error}");
+    store.close().await;
+    drop((store, world));
+
+    // What was kept is there, and a file that became readable to others is mended.
+    fs::set_permissions(directory.join("state.sqlite"), fs::Permissions::from_mode(0o644)).unwrap();
+    let store = Store::open(&storage).await.unwrap();
+    assert_eq!(mode(&directory.join("state.sqlite")), 0o600);
+    assert_eq!(store.users().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_without_a_farewell() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("state");
+    let store = Store::open(&Storage::Directory(directory.clone())).await.unwrap();
+    let world = World::new(&store).await;
+    let (workspace, ..) = world.created("dev").await;
+    // As a killed process leaves it: the files as they are now, whatever is in the journal.
+    let copy = root.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(&directory).unwrap() {
+        let entry = entry.unwrap();
+        // The index of the journal is in shared memory; after a crash it is made anew.
+        if !entry.file_name().to_str().unwrap().ends_with("-shm") {
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    let after = Store::open(&Storage::Directory(copy)).await.unwrap();
+    assert_eq!(after.workspace(workspace.id).await.unwrap(), workspace);
+}
+
+#[tokio::test]
+async fn commits_reach_the_disk() {
+    // What the store's own connections are set to shows in the files' mode and journal; ask a
+    // connection that is opened in the same way.
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("state");
+    let store = Store::open(&Storage::Directory(directory.clone())).await.unwrap();
+    let journal = sqlite(&directory, "PRAGMA journal_mode").await;
+    assert_eq!(journal, "wal");
+    drop(store);
+}
+
+async fn sqlite(directory: &std::path::Path, query: &'static str) -> String {
+    let url = format!("sqlite:{}", directory.join("state.sqlite").display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
+}
+
+async fn change(directory: &std::path::Path, statement: &'static str) {
+    let url = format!("sqlite:{}", directory.join("state.sqlite").display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    connection.execute(statement).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_is_an_error_that_names_it() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("state");
+    let store = Store::open(&Storage::Directory(directory.clone())).await.unwrap();
+    let world = World::new(&store).await;
+    let (workspace, _, agent) = world.running("dev").await;
+    for (statement, wanted) in [
+        (
+            "UPDATE workspaces SET automatic_updates = 'sometimes'",
+            "column automatic_updates holds what cannot be read: \"sometimes\" is no automatic \
+             updates setting; one of: never, always; was the state written by a newer version?",
+        ),
+        ("UPDATE workspaces SET automatic_updates = 'always', ttl_ms = -1", "column ttl_ms"),
+        ("UPDATE workspaces SET ttl_ms = NULL, owner_id = 'nobody'", "column owner_id"),
+    ] {
+        change(&directory, "PRAGMA foreign_keys = OFF").await;
+        let url = format!("sqlite:{}", directory.join("state.sqlite").display());
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        connection.execute("PRAGMA foreign_keys = OFF").await.unwrap();
+        connection.execute(statement).await.unwrap();
+        let error = store.workspace(workspace.id).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().starts_with(wanted), "{error}");
+    }
+    change(&directory, "UPDATE agents SET auth_token = 'secret-but-no-uuid'").await;
+    let error = store.agent(agent.id).await.unwrap_err().to_string();
+    assert!(error.contains("auth_token") && !error.contains("secret-but"), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_state_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("state");
+    drop(Store::open(&Storage::Directory(directory.clone())).await.unwrap());
+    change(&directory, "INSERT INTO schema_version (version) VALUES (1000)").await;
+    let error = Store::open(&Storage::Directory(directory)).await.unwrap_err().to_string();
+    assert!(error.contains("newer version") && error.contains("1000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let error = Store::open(&Storage::Directory(file.join("state"))).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unusable(_)), "{error}");
+    assert!(error.to_string().contains("cannot be made"), "{error}");
+
+    // No database at all.
+    let directory = root.path().join("state");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("state.sqlite"), "this is no database, but text".repeat(100)).unwrap();
+    assert!(Store::open(&Storage::Directory(directory)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_is_refused_without_its_password() {
+    for url in [
+        "mysql://user:hunter2@localhost/db",
+        "user:hunter2@localhost",
+        "postgres://user:hunter2@localhost:port/db",
+        "postgres://user:hunter2@/db?host=/nonexistent/socket/dir",
+    ] {
+        let storage = Storage::Postgres(Secret::new(url));
+        let error = Store::open(&storage).await.unwrap_err();
+        let mut text = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_begin_at_once_migrate_once() {
+    let Some(postgres) = Postgres::shared("replicas_that_begin_at_once_migrate_once") else {
+        return;
+    };
+    let url = postgres.database().await;
+    let starts: Vec<_> = (0..6)
+        .map(|_| {
+            let storage = Storage::Postgres(Secret::new(url.clone()));
+            tokio::spawn(async move { Store::open(&storage).await })
+        })
+        .collect();
+    for start in starts {
+        let store = start.await.unwrap().unwrap();
+        assert_eq!(store.users().await.unwrap().len(), 0);
+        store.close().await;
+    }
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let versions: Vec<i64> = sqlx::query_scalar("SELECT version FROM schema_version ORDER BY 1")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let steps: Vec<i64> = (1..=i64::try_from(versions.len()).unwrap()).collect();
+    assert_eq!(versions, steps, "each step once");
+}
