@@ -54,6 +54,8 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand restart 'Stop a workspace, start it again, and wait until it runs'
             cand delete 'Delete a workspace and everything in it'
             cand rm 'Delete a workspace and everything in it'
+            cand demo 'Run a command on a throw-away deployment with one workspace'
+            cand server 'Run a Coder-compatible deployment: control plane, relay, workspaces'
             cand agent 'Run a workspace agent'
             cand version 'Show the version'
             cand generate 'Write completions and man pages, as they are committed to the repository'
@@ -430,6 +432,64 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'coderctl;demo'= {
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'coderctl;server'= {
+            cand --state 'Directory of the state and of the workspaces'
+            cand --postgres 'URL of a PostgreSQL for the state; servers that share it act as one, and share --state'
+            cand --listen 'Address to listen on; port 0 takes a free one'
+            cand --access-url 'URL by which clients and agents reach the server, where it is not the address'
+            cand --tls-cert-file 'Certificate (PEM) to serve HTTPS with'
+            cand --tls-key-file 'Key (PEM) of that certificate'
+            cand --insecure 'Serve plain HTTP to other machines, too'
+            cand --workspace 'Have a workspace of this name'
+            cand --template 'Template (TOML) of that workspace, instead of the built-in one'
+            cand --external-agent 'Leave the workspaces'' agents to be started by hand, with `coderctl agent`'
+            cand --ready-file 'Write {"url", "token", "agent_token"} to this file once everything is up'
+            cand --fault-socket 'Unix socket that takes faults to inject, for tests'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'coderctl;agent'= {
             cand --agent-url 'URL of the deployment'
             cand --agent-token 'Token of the agent; the variable keeps it out of the process list'
@@ -522,6 +582,8 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand stop 'Stop a workspace, and wait until it is stopped'
             cand restart 'Stop a workspace, start it again, and wait until it runs'
             cand delete 'Delete a workspace and everything in it'
+            cand demo 'Run a command on a throw-away deployment with one workspace'
+            cand server 'Run a Coder-compatible deployment: control plane, relay, workspaces'
             cand agent 'Run a workspace agent'
             cand version 'Show the version'
             cand generate 'Write completions and man pages, as they are committed to the repository'
@@ -544,6 +606,10 @@ set edit:completion:arg-completer[coderctl] = {|@words|
         &'coderctl;help;restart'= {
         }
         &'coderctl;help;delete'= {
+        }
+        &'coderctl;help;demo'= {
+        }
+        &'coderctl;help;server'= {
         }
         &'coderctl;help;agent'= {
         }

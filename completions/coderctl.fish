@@ -56,6 +56,8 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "stop" -d 'Stop a 
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "delete" -d 'Delete a workspace and everything in it'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "rm" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "agent" -d 'Run a workspace agent'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "version" -d 'Show the version'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
@@ -356,6 +358,54 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s v -l verbose -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l state -d 'Directory of the state and of the workspaces' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l postgres -d 'URL of a PostgreSQL for the state; servers that share it act as one, and share --state' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l listen -d 'Address to listen on; port 0 takes a free one' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l access-url -d 'URL by which clients and agents reach the server, where it is not the address' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l tls-cert-file -d 'Certificate (PEM) to serve HTTPS with' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l insecure -d 'Serve plain HTTP to other machines, too' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l workspace -d 'Have a workspace of this name' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l template -d 'Template (TOML) of that workspace, instead of the built-in one' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l external-agent -d 'Leave the workspaces\' agents to be started by hand, with `coderctl agent`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l ready-file -d 'Write {"url", "token", "agent_token"} to this file once everything is up' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l fault-socket -d 'Unix socket that takes faults to inject, for tests' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-url -d 'URL of the deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-token -d 'Token of the agent; the variable keeps it out of the process list' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-token-file -d 'File with the token' -r -F
@@ -423,16 +473,18 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verb
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "list" -d 'List workspaces and their states'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "agent" -d 'Run a workspace agent'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "version" -d 'Show the version'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -57,6 +57,8 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop a workspace, start it again, and wait until it runs')
             [CompletionResult]::new('delete', 'delete', [CompletionResultType]::ParameterValue, 'Delete a workspace and everything in it')
             [CompletionResult]::new('rm', 'rm', [CompletionResultType]::ParameterValue, 'Delete a workspace and everything in it')
+            [CompletionResult]::new('demo', 'demo', [CompletionResultType]::ParameterValue, 'Run a command on a throw-away deployment with one workspace')
+            [CompletionResult]::new('server', 'server', [CompletionResultType]::ParameterValue, 'Run a Coder-compatible deployment: control plane, relay, workspaces')
             [CompletionResult]::new('agent', 'agent', [CompletionResultType]::ParameterValue, 'Run a workspace agent')
             [CompletionResult]::new('version', 'version', [CompletionResultType]::ParameterValue, 'Show the version')
             [CompletionResult]::new('generate', 'generate', [CompletionResultType]::ParameterValue, 'Write completions and man pages, as they are committed to the repository')
@@ -446,6 +448,66 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'coderctl;demo' {
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'coderctl;server' {
+            [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'Directory of the state and of the workspaces')
+            [CompletionResult]::new('--postgres', '--postgres', [CompletionResultType]::ParameterName, 'URL of a PostgreSQL for the state; servers that share it act as one, and share --state')
+            [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on; port 0 takes a free one')
+            [CompletionResult]::new('--access-url', '--access-url', [CompletionResultType]::ParameterName, 'URL by which clients and agents reach the server, where it is not the address')
+            [CompletionResult]::new('--tls-cert-file', '--tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to serve HTTPS with')
+            [CompletionResult]::new('--tls-key-file', '--tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--insecure', '--insecure', [CompletionResultType]::ParameterName, 'Serve plain HTTP to other machines, too')
+            [CompletionResult]::new('--workspace', '--workspace', [CompletionResultType]::ParameterName, 'Have a workspace of this name')
+            [CompletionResult]::new('--template', '--template', [CompletionResultType]::ParameterName, 'Template (TOML) of that workspace, instead of the built-in one')
+            [CompletionResult]::new('--external-agent', '--external-agent', [CompletionResultType]::ParameterName, 'Leave the workspaces'' agents to be started by hand, with `coderctl agent`')
+            [CompletionResult]::new('--ready-file', '--ready-file', [CompletionResultType]::ParameterName, 'Write {"url", "token", "agent_token"} to this file once everything is up')
+            [CompletionResult]::new('--fault-socket', '--fault-socket', [CompletionResultType]::ParameterName, 'Unix socket that takes faults to inject, for tests')
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'coderctl;agent' {
             [CompletionResult]::new('--agent-url', '--agent-url', [CompletionResultType]::ParameterName, 'URL of the deployment')
             [CompletionResult]::new('--agent-token', '--agent-token', [CompletionResultType]::ParameterName, 'Token of the agent; the variable keeps it out of the process list')
@@ -541,6 +603,8 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a workspace, and wait until it is stopped')
             [CompletionResult]::new('restart', 'restart', [CompletionResultType]::ParameterValue, 'Stop a workspace, start it again, and wait until it runs')
             [CompletionResult]::new('delete', 'delete', [CompletionResultType]::ParameterValue, 'Delete a workspace and everything in it')
+            [CompletionResult]::new('demo', 'demo', [CompletionResultType]::ParameterValue, 'Run a command on a throw-away deployment with one workspace')
+            [CompletionResult]::new('server', 'server', [CompletionResultType]::ParameterValue, 'Run a Coder-compatible deployment: control plane, relay, workspaces')
             [CompletionResult]::new('agent', 'agent', [CompletionResultType]::ParameterValue, 'Run a workspace agent')
             [CompletionResult]::new('version', 'version', [CompletionResultType]::ParameterValue, 'Show the version')
             [CompletionResult]::new('generate', 'generate', [CompletionResultType]::ParameterValue, 'Write completions and man pages, as they are committed to the repository')
@@ -572,6 +636,12 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             break
         }
         'coderctl;help;delete' {
+            break
+        }
+        'coderctl;help;demo' {
+            break
+        }
+        'coderctl;help;server' {
             break
         }
         'coderctl;help;agent' {

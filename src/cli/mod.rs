@@ -11,6 +11,10 @@ mod agent;
 mod build;
 mod create;
 mod delete;
+#[cfg(feature = "embedded")]
+mod demo;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod generate;
 mod global;
 mod headers;
@@ -19,6 +23,8 @@ mod logging;
 mod login;
 mod port_forward;
 mod restart;
+#[cfg(feature = "embedded")]
+mod server;
 mod session;
 mod spelling;
 mod ssh;
@@ -79,6 +85,10 @@ enum Subcommand {
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
     #[cfg(feature = "embedded")]
+    Demo(demo::Args),
+    #[cfg(feature = "embedded")]
+    Server(Box<server::Args>),
+    #[cfg(feature = "embedded")]
     Agent(agent::Args),
     Version(version::Args),
     #[command(hide = true)]
@@ -91,6 +101,8 @@ struct Environment {
     /// Where the token came from, if one was given.
     token_source: Option<ValueSource>,
     headers: Vec<String>,
+    /// Ports of the workspace that do not lead to this host, where the workspace is on it.
+    shared_host: Option<Vec<u16>>,
     ui: Ui,
 }
 
@@ -108,8 +120,15 @@ fn parse_and_run() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error),
     };
+    #[cfg(feature = "embedded")]
+    if let Subcommand::Demo(args) = cli.command {
+        return run_demo(args, &cli.global);
+    }
     let ui = Ui::new(cli.global.ui_options());
-    let result = run(cli, token_source, &ui);
+    conclude(run(cli, token_source, None, &ui), &ui)
+}
+
+fn conclude(result: Result<u8, CommandError>, ui: &Ui) -> ExitCode {
     ExitCode::from(match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => 0,
@@ -118,6 +137,30 @@ fn parse_and_run() -> ExitCode {
             error.kind.code()
         }
     })
+}
+
+/// Runs a command on a deployment that lasts as long as it does.
+#[cfg(feature = "embedded")]
+fn run_demo(args: demo::Args, outer: &Global) -> ExitCode {
+    let ui = Ui::new(outer.ui_options());
+    let words = match args.unfold() {
+        Ok(words) => words,
+        Err(error) => return conclude(Err(error), &ui),
+    };
+    let name = OsString::from("coderctl");
+    let (mut cli, token_source) = match parse(std::iter::once(name).chain(words)) {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error),
+    };
+    let demo = match demo::Demo::start(&ui) {
+        Ok(demo) => demo,
+        Err(error) => return conclude(Err(error), &ui),
+    };
+    demo::instruct(&mut cli, outer, &demo);
+    let ui = Ui::new(cli.global.ui_options());
+    let result = run(cli, token_source, Some(demo::INSIDE.to_vec()), &ui);
+    demo.end(&ui);
+    conclude(result, &ui)
 }
 
 /// The whole command line as clap sees it; completions, manuals and help come from here.
@@ -179,7 +222,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, CommandError> {
+fn run(
+    cli: Cli,
+    token_source: Option<ValueSource>,
+    shared_host: Option<Vec<u16>>,
+    ui: &Ui,
+) -> Result<u8, CommandError> {
     let Cli { global, headers, command } = cli;
     // A list that grows wherever on the line it is given.
     let own = match &command {
@@ -194,13 +242,15 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
         Subcommand::Delete(args) => &args.headers,
         #[cfg(feature = "embedded")]
         Subcommand::Agent(args) => &args.headers,
+        #[cfg(feature = "embedded")]
+        Subcommand::Demo(_) | Subcommand::Server(_) => &Headers::default(),
         Subcommand::Version(_) | Subcommand::Generate(_) => &Headers::default(),
     };
     let typed: Vec<String> = headers.header.iter().chain(&own.header).cloned().collect();
     let headers = global::list("CODER_HEADER", &typed)?;
     let log_file = if let Subcommand::Ssh(args) = &command { args.log_file()? } else { None };
     logging::start(global.verbosity(), log_file, ui);
-    let environment = Environment { global, token_source, headers, ui: ui.clone() };
+    let environment = Environment { global, token_source, headers, shared_host, ui: ui.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -216,6 +266,10 @@ fn run(cli: Cli, token_source: Option<ValueSource>, ui: &Ui) -> Result<u8, Comma
             Subcommand::Stop(args) => stop::run(args, &environment).await,
             Subcommand::Restart(args) => restart::run(args, &environment).await,
             Subcommand::Delete(args) => delete::run(args, &environment).await,
+            #[cfg(feature = "embedded")]
+            Subcommand::Demo(_) => Err(CommandError::msg(Kind::Usage, "a demo inside a demo")),
+            #[cfg(feature = "embedded")]
+            Subcommand::Server(args) => server::run(*args, &environment).await,
             #[cfg(feature = "embedded")]
             Subcommand::Agent(args) => agent::run(args, &environment).await,
             Subcommand::Version(args) => version::run(&args, ui),

@@ -70,6 +70,10 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     })?;
     let target = Target::parse(&args.workspace)?;
     let session = Session::open(environment).await?;
+    let mut app = PortForward::new(forwards).with_command(Command::new(args.command));
+    if let Some(inside) = &environment.shared_host {
+        app = app.on_shared_host(inside.clone());
+    }
     let request = Request {
         target,
         // Start scripts may well be what opens the ports; whoever wants them finished says so.
@@ -80,7 +84,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         autostart: !args.disable_autostart,
         follow: true,
         usage_app: Some(String::new()),
-        app: Box::new(PortForward::new(forwards).with_command(Command::new(args.command))),
+        app: Box::new(app),
     };
     tunnel::run(&session, &environment.ui, request).await
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Home, assert_golden};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "login",
     "list",
     "ssh",
@@ -12,6 +12,8 @@ const COMMANDS: [&str; 11] = [
     "stop",
     "restart",
     "delete",
+    "demo",
+    "server",
     "agent",
     "version",
 ];
