@@ -1,4 +1,5 @@
-//! Debug logs: with `-vv` or `CODERCTL_LOG` on stderr, with `--log-dir` in a file.
+//! Logs: with `-vv` or `CODERCTL_LOG` on stderr, with `--log-dir` in a file. Servers and agents say
+//! warnings without being asked.
 
 use std::{
     fs,
@@ -28,10 +29,17 @@ fn ours(level: Level) -> Targets {
     Targets::new().with_default(Level::WARN).with_targets(OURS.map(|target| (target, level)))
 }
 
-/// Installs what was asked for; nothing at all where nothing was.
-pub(super) fn start(verbosity: usize, file: Option<fs::File>, ui: &Ui) {
+/// Installs what was asked for; nothing at all where nothing was. What `stands` (a server, an agent)
+/// says without being asked what is wrong, and more with `-v`.
+pub(super) fn start(verbosity: usize, stands: bool, file: Option<fs::File>, ui: &Ui) {
     let asked = std::env::var("CODERCTL_LOG").ok().filter(|filter| !filter.is_empty());
-    if verbosity < 2 && asked.is_none() && file.is_none() {
+    let level = match (verbosity, stands) {
+        (0, true) => Some(Level::WARN),
+        (1, true) => Some(Level::INFO),
+        (0 | 1, false) => None,
+        _ => Some(Level::DEBUG),
+    };
+    if level.is_none() && asked.is_none() && file.is_none() {
         return;
     }
     let filter = asked.as_deref().and_then(|filter| match filter.parse::<Targets>() {
@@ -41,12 +49,12 @@ pub(super) fn start(verbosity: usize, file: Option<fs::File>, ui: &Ui) {
             None
         }
     });
-    let spoken = (verbosity >= 2 || filter.is_some()).then(|| {
+    let spoken = filter.or_else(|| level.map(ours)).map(|filter| {
         let ui = ui.clone();
         tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(move || Spoken(ui.clone()))
-            .with_filter(filter.unwrap_or_else(|| ours(Level::DEBUG)))
+            .with_filter(filter)
     });
     let written = file.map(|file| {
         let file = Arc::new(Mutex::new(file));

@@ -249,7 +249,11 @@ fn run(
     let typed: Vec<String> = headers.header.iter().chain(&own.header).cloned().collect();
     let headers = global::list("CODER_HEADER", &typed)?;
     let log_file = if let Subcommand::Ssh(args) = &command { args.log_file()? } else { None };
-    logging::start(global.verbosity(), log_file, ui);
+    #[cfg(feature = "embedded")]
+    let stands = matches!(command, Subcommand::Server(_) | Subcommand::Agent(_));
+    #[cfg(not(feature = "embedded"))]
+    let stands = false;
+    logging::start(global.verbosity(), stands, log_file, ui);
     let environment = Environment { global, token_source, headers, shared_host, ui: ui.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
