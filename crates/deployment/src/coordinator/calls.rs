@@ -60,20 +60,30 @@ impl Caller {
 }
 
 impl Coordinator {
-    /// Serves the Tailnet API to a client over a byte stream, until it ends. Dropping it ends the
-    /// connection.
-    pub async fn serve_client<S>(&self, stream: S, client: Client)
+    /// Serves the Tailnet API to a client over a byte stream, until it ends, or until `stop`: then
+    /// the connection is closed. Dropping it ends the connection.
+    pub async fn serve_client<S>(&self, stream: S, client: Client, stop: impl Future<Output = ()>)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let mut server = Server::connect(stream);
         let mut calls = JoinSet::new();
-        while let Some(call) = server.accept().await {
-            while calls.try_join_next().is_some() {}
-            let coordinator = self.clone();
-            calls.spawn(async move { coordinator.serve(call, Caller::Client(client)).await });
-        }
-        tracing::debug!(peer = %client.peer, ended = %server.closed().await, "client left");
+        let mut stop = pin!(stop);
+        let ended = loop {
+            tokio::select! {
+                call = server.accept() => match call {
+                    Some(call) => {
+                        while calls.try_join_next().is_some() {}
+                        let coordinator = self.clone();
+                        let caller = Caller::Client(client);
+                        calls.spawn(async move { coordinator.serve(call, caller).await });
+                    }
+                    None => break server.closed().await,
+                },
+                () = &mut stop => break server.close().await,
+            }
+        };
+        tracing::debug!(peer = %client.peer, %ended, "client left");
     }
 
     /// Serves one call that an agent made on its session. A call that is not of the Tailnet

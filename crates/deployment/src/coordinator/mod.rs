@@ -15,6 +15,7 @@ mod calls;
 mod check;
 mod core;
 mod derp_map;
+mod http;
 mod mailbox;
 mod resume;
 mod tunnels;
@@ -44,6 +45,7 @@ use self::{
 };
 pub use self::{
     derp_map::{ConnectionInfo, DerpMap, EMBEDDED_REGION, Node, Region},
+    http::routes,
     resume::{LIFE as RESUME_LIFE, ResumeError},
 };
 use crate::relay::Permits;

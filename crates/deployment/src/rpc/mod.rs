@@ -14,7 +14,7 @@ mod rest;
 mod rules;
 mod session;
 mod sub_agents;
-mod version;
+pub(crate) mod version;
 
 use axum::{
     Router,

@@ -10,7 +10,7 @@ const DEFAULT: &str = "2.0";
 ///
 /// # Errors
 /// 400 for anything else.
-pub(super) fn accept(asked: Option<&str>) -> Result<String, ApiError> {
+pub(crate) fn accept(asked: Option<&str>) -> Result<String, ApiError> {
     let asked = asked.unwrap_or(DEFAULT);
     let number = |text: &str| {
         (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
