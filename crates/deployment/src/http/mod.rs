@@ -1,14 +1,28 @@
 //! The HTTP face: REST, watches, logs, upgrades.
 
+mod agents;
 pub mod auth;
+mod builds;
+mod drafts;
 pub mod error;
 pub mod extract;
+mod json;
+mod logs;
+mod names;
+mod news;
 pub mod rate;
+mod search;
 pub mod serve;
+mod site;
 pub mod sockets;
 pub mod sse;
 pub mod tasks;
+mod templates;
 pub mod token;
+mod users;
+mod view;
+mod watch;
+mod workspaces;
 
 use std::sync::Arc;
 
@@ -24,9 +38,19 @@ pub fn router(state: State) -> Router {
     Router::new()
         .merge(crate::rpc::routes())
         .merge(crate::relay::routes())
+        .merge(crate::coordinator::routes())
+        .merge(site::routes())
+        .merge(users::routes())
+        .merge(templates::routes())
+        .merge(workspaces::routes())
+        .merge(builds::routes())
+        .merge(agents::routes())
+        .merge(logs::routes())
+        .merge(watch::routes())
         .fallback(route_not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(gate))
+        .layer(Extension(Arc::new(drafts::Drafts::default())))
         .with_state(state)
 }
 
