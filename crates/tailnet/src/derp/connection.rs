@@ -4,6 +4,7 @@
 //! region. [`connect`] is the same for a single relay, with a task of its own.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,7 +23,9 @@ use crate::keys::{NoEntropy, NodePrivate, NodePublic};
 /// derp/derphttp/derphttp_client.go).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Room made for one read: four TLS records.
+/// Room made for one read: four TLS records. What is read at once is also decrypted, acknowledged
+/// and handed on at once: more would leave the processor's cache in between, and would have the
+/// other side answer to one large acknowledgement with a burst that its own queue drops.
 const READ_BUFFER: usize = 64 << 10;
 
 /// Less room than this is not worth a read.
@@ -170,6 +173,9 @@ async fn read(
     mut sink: impl Sink,
 ) -> ConnectionError {
     let mut batch = Vec::new();
+    // Blocks of packets that are still in use are set aside, and used again when they are not: a
+    // fresh block for each read would be a new piece of the heap each time.
+    let mut spare = BytesMut::new();
     loop {
         loop {
             match client.handle_input(&mut buffer) {
@@ -189,11 +195,14 @@ async fn read(
         if !batch.is_empty() {
             sink.deliver(&mut batch).await;
             batch.clear();
+            let_others_run().await;
         }
-        // A buffer whose packets are all gone is used again, otherwise they keep the old one.
         let missing = client.missing(&buffer);
         if buffer.capacity() - buffer.len() < missing.max(MIN_READ) {
-            buffer.reserve(missing.max(READ_BUFFER));
+            spare.clear();
+            spare.reserve(missing.max(READ_BUFFER) + buffer.len());
+            spare.extend_from_slice(&buffer);
+            std::mem::swap(&mut buffer, &mut spare);
         }
         match timeout(READ_TIMEOUT, reader.read_buf(&mut buffer)).await {
             Ok(Ok(0)) => return ConnectionError::Closed,
@@ -202,6 +211,20 @@ async fn read(
             Err(_) => return ConnectionError::Silent,
         }
     }
+}
+
+/// Goes to the end of the runtime's queue once, so that a batch is carried to its end before the
+/// next is read, however much more there is to read.
+async fn let_others_run() {
+    let mut waited = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn write(mut writer: impl AsyncWrite + Unpin, outbox: &Outbox) -> ConnectionError {
