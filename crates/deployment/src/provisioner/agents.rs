@@ -46,7 +46,12 @@ const KEEPER: &str = r#"exec 3<&0
 "$0" agent </dev/null &
 agent=$!
 { read -r _; kill -TERM "$agent"; } <&3 >/dev/null 2>&1 &
-wait "$agent""#;
+reader=$!
+exec 3<&-
+wait "$agent"
+status=$?
+kill "$reader" 2>/dev/null
+exit "$status""#;
 
 /// Why the agents of a workspace do not run.
 #[derive(Debug, thiserror::Error)]
@@ -392,3 +397,6 @@ impl std::fmt::Debug for Agents {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

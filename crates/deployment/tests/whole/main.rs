@@ -3,4 +3,8 @@
 
 mod builds;
 mod claims;
+mod control;
+mod reinit;
+mod replicas;
+mod rpc;
 mod world;

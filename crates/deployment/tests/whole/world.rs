@@ -8,8 +8,8 @@ use coderctl_deployment::{
     config::Storage,
     faults::Faults,
     model::{
-        Agent, AutomaticUpdates, Build, BuildReason, Job, JobStatus, Lifecycle, NewUser, Role,
-        Template, Timestamp, Transition, User, Workspace,
+        Agent, AutomaticUpdates, Build, BuildReason, Job, JobStatus, Lifecycle, Template,
+        Timestamp, Transition, User, Workspace,
     },
     provisioner::{
         build_made,
@@ -65,17 +65,6 @@ impl World {
 
     pub async fn template(&self, name: &str, text: &str) -> Template {
         create::template(self.state(), name, text, self.user.id).await.unwrap()
-    }
-
-    pub async fn another_user(&self, name: &str) -> User {
-        let new = NewUser {
-            id: Uuid::new_v4(),
-            username: name.to_owned(),
-            email: format!("{name}@example.com"),
-            name: String::new(),
-            role: Role::Member,
-        };
-        self.store().create_user(&new, Timestamp::now()).await.unwrap()
     }
 
     /// Asks for a workspace; `preset` by its name.
