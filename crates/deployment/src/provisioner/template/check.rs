@@ -50,9 +50,6 @@ pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
 
 /// What the grammar cannot say.
 fn sense(template: &Template) -> Result<(), String> {
-    if template.agents.is_empty() {
-        return Err("a template needs at least one agent: [[agents]] with a name".to_owned());
-    }
     if template.agents.len() > MAX_AGENTS {
         return Err(format!(
             "{} agents are more than the {MAX_AGENTS} that one template may have",

@@ -3,7 +3,8 @@
 //! A workspace is a directory; its agents run there. The file says which agents, which scripts,
 //! how a build goes, which builds go wrong, and which workspaces are built ahead. Every key is
 //! optional except the names, the texts of scripts and errors, and what a table would be empty
-//! without. A key that is not in this description is an error, which names its line.
+//! without. A key that is not in this description is an error, which names its line. A workspace
+//! without agents, which nobody can connect to, is asked for by `agents = []`.
 //!
 //! ```toml
 //! # What people see; neither changes what is built.
@@ -121,7 +122,7 @@ pub struct Template {
     /// For people: a path or URL.
     #[serde(default)]
     pub icon: String,
-    /// What a started workspace has; at least one.
+    /// What a started workspace has.
     pub agents: Vec<Agent>,
     /// Steps of a build that starts.
     #[serde(default)]

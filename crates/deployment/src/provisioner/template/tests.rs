@@ -47,11 +47,16 @@ fn the_description_above_is_a_template() {
 }
 
 #[test]
+fn a_workspace_without_agents_is_asked_for_in_so_many_words() {
+    assert!(Template::parse("agents = []").unwrap().agents.is_empty());
+    assert!(Template::parse("").is_err());
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_line() {
     let agent = "[[agents]]\nname = \"main\"\n";
     let rows: &[(&str, String, &str)] = &[
         ("no agents", String::new(), "missing field `agents`"),
-        ("an empty list", "agents = []".into(), "at least one agent"),
         (
             "unknown key at the top",
             format!("colour = 1\n{agent}"),
