@@ -12,6 +12,7 @@ use coderctl_deployment::{
     Config, Deployment,
     decide::tokens::api_key_valid,
     deployment::{AskError, StartError},
+    http::serve::ListenError,
     model::{Agent, Lifecycle, SessionToken, Timestamp, Transition, User},
     provisioner::create,
     pubsub::channels::workspace_owner,
@@ -118,7 +119,8 @@ pub(super) async fn start(config: Config) -> Result<Running, CommandError> {
 
 fn not_started(error: StartError) -> CommandError {
     let kind = match &error {
-        StartError::Listen(_) => Kind::Local,
+        StartError::Listen(ListenError::Config(_)) => Kind::Usage,
+        StartError::Listen(ListenError::Bind { .. }) => Kind::Local,
         StartError::Store(_)
         | StartError::Pubsub(_)
         | StartError::Control(_)
