@@ -217,6 +217,8 @@ impl Setting<'_> {
             std::future::pending::<()>().await
         };
         Ok(tokio::select! {
+            // What is typed after a change of size is for a terminal of that size.
+            biased;
             end = follow(control, &process, |cols, rows| resizer.resize(size(cols, rows))) => end,
             exit = shown(&mut output, stdout, &process) => End::exit(exit),
             () = typed => End::without_exit(""),
