@@ -170,3 +170,69 @@ impl Drop for Subscription {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn message(text: &'static str) -> Event {
+        Event::Message(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_loses_nothing() {
+        let hub = Arc::new(Hub::new(None));
+        let mut subscription = hub.subscribe("news").unwrap();
+        for _ in 0..3 {
+            assert_eq!(subscription.recv().now_or_never(), None);
+            // The event comes while a wait has been woken, but is not asked again.
+            let mut wait = Box::pin(subscription.recv());
+            assert!(wait.as_mut().now_or_never().is_none());
+            hub.deliver("news", &Bytes::from_static(b"1")).unwrap();
+            drop(wait);
+            assert_eq!(subscription.recv().now_or_never(), Some(Some(message("1"))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resync_takes_the_place_of_what_waits() {
+        let hub = Arc::new(Hub::new(None));
+        let mut subscription = hub.subscribe("news").unwrap();
+        hub.deliver("news", &Bytes::from_static(b"old")).unwrap();
+        hub.resync();
+        hub.resync();
+        hub.deliver("news", &Bytes::from_static(b"new")).unwrap();
+        let mut heard = vec![];
+        while let Some(event) = subscription.recv().now_or_never() {
+            heard.push(event);
+        }
+        assert_eq!(heard, [Some(Event::Resync), Some(message("new"))]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_heard_before_the_end() {
+        let hub = Arc::new(Hub::new(None));
+        let mut subscription = hub.subscribe("news").unwrap();
+        hub.deliver("news", &Bytes::from_static(b"last")).unwrap();
+        hub.close();
+        assert_eq!(subscription.recv().await, Some(message("last")));
+        assert_eq!(subscription.recv().await, None);
+        assert_eq!(subscription.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_last_one_to_leave_says_so() {
+        let (left_sender, mut left) = mpsc::unbounded_channel();
+        let hub = Arc::new(Hub::new(Some(left_sender)));
+        let first = hub.subscribe("news").unwrap();
+        let second = hub.subscribe("news").unwrap();
+        drop(first);
+        assert!(left.try_recv().is_err());
+        drop(second);
+        assert_eq!(left.try_recv().unwrap(), "news");
+        assert!(!hub.has("news"));
+    }
+}

@@ -209,6 +209,3 @@ fn check_channel(channel: &str) -> Result<(), PubsubError> {
     };
     Err(PubsubError::Unfit { what: "the name of a channel", why })
 }
-
-#[cfg(test)]
-mod tests;

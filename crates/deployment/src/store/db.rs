@@ -31,6 +31,10 @@ const LOCK: &str = "state.lock";
 const SQLITE_READERS: u32 = 4;
 /// Connections to PostgreSQL per process. Its default limit is 100 for all.
 const POSTGRES_CONNECTIONS: u32 = 10;
+/// A replica that stops in the middle of a transaction (frozen, or cut off) keeps the rows that it
+/// has locked: PostgreSQL ends it after 30 s. Nobody waits for a lock for longer than 10 s.
+const POSTGRES_SESSION: &str =
+    "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '10s';";
 /// How long a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,6 +86,13 @@ pub(crate) enum Lock {
     Agent(Uuid),
 }
 
+/// What to do about a row that another transaction has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locked {
+    PassBy,
+    WaitFor,
+}
+
 /// A transaction that writes. Dropped without a commit, nothing happened.
 pub(crate) struct Tx {
     inner: Transaction<'static, Any>,
@@ -99,8 +110,9 @@ impl Db {
     }
 
     async fn memory() -> Result<Self, StoreError> {
-        // A name of its own, so that two deployments in one process are two.
-        let url = format!("sqlite:{}?mode=memory&cache=shared", Uuid::new_v4());
+        // A name of its own, so that two deployments in one process are two. Only a name that
+        // begins with `file:` is one that connections share (sqlite.org/inmemorydb.html).
+        let url = format!("sqlite:file:{}?mode=memory&cache=shared", Uuid::new_v4());
         let pool = |connections| {
             AnyPoolOptions::new()
                 .max_connections(connections)
@@ -163,6 +175,12 @@ impl Db {
         let pool = AnyPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(sqlx::raw_sql(POSTGRES_SESSION)).await?;
+                    Ok(())
+                })
+            })
             .connect(url)
             .await
             .map_err(opening)?;
@@ -180,8 +198,7 @@ impl Db {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
             Dialect::Postgres => "BEGIN",
         };
-        let inner = self.writer.begin_with(begin).await.map_err(StoreError::unavailable(doing))?;
-        Ok(Tx { inner, dialect: self.dialect })
+        self.begin_with(&self.writer, begin, doing).await
     }
 
     /// Begins a transaction that reads, and sees everything as it is at its first statement.
@@ -190,12 +207,33 @@ impl Db {
             Dialect::Sqlite => "BEGIN",
             Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         };
-        let inner = self
-            .reader
-            .begin_with(begin)
+        self.begin_with(&self.reader, begin, "read several things at once").await
+    }
+
+    async fn begin_with(
+        &self,
+        pool: &AnyPool,
+        begin: &'static str,
+        doing: &'static str,
+    ) -> Result<Tx, StoreError> {
+        let pool = pool.clone();
+        let inner = finish(async move { pool.begin_with(begin).await })
             .await
-            .map_err(StoreError::unavailable("read several things at once"))?;
+            .map_err(StoreError::unavailable(doing))?;
         Ok(Tx { inner, dialect: self.dialect })
+    }
+}
+
+/// Goes on to the end, though the caller may be dropped (a client that hangs up). A driver whose
+/// BEGIN or COMMIT is left in the middle cannot tell how far it came, and may throw the connection
+/// away.
+async fn finish<T: Send + 'static>(
+    step: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    match tokio::spawn(step).await {
+        Ok(result) => result,
+        // The runtime is being shut down, or the driver panicked.
+        Err(_) => Err(sqlx::Error::WorkerCrashed),
     }
 }
 
@@ -207,7 +245,16 @@ impl Tx {
 
     /// Makes it so. Once this returns well, it stays so.
     pub(crate) async fn commit(self, doing: &'static str) -> Result<(), StoreError> {
-        self.inner.commit().await.map_err(StoreError::unavailable(doing))
+        finish(self.inner.commit()).await.map_err(StoreError::unavailable(doing))
+    }
+
+    /// Undoes it, and waits until that is done; a transaction that is dropped is undone a little
+    /// later, and holds its locks until then.
+    pub(crate) async fn rollback(self) {
+        if let Err(error) = finish(self.inner.rollback()).await {
+            // Then the connection is lost, and the database undoes it by itself.
+            tracing::debug!(%error, "a transaction could not be rolled back");
+        }
     }
 
     /// Waits until no other transaction is about this row. To avoid deadlocks: first the
@@ -257,11 +304,12 @@ impl Tx {
     }
 
     /// The oldest prebuilt workspace that runs with this preset, all its agents ready; locked.
-    /// Binds: the prebuilds user, the preset.
+    /// PostgreSQL passes by those that are locked, or waits for them.
     pub(crate) async fn next_prebuild(
         &mut self,
         owner: Uuid,
         preset: Uuid,
+        locked: Locked,
     ) -> Result<Option<AnyRow>, StoreError> {
         const ELIGIBLE: &str = "SELECT w.* FROM workspaces w
              JOIN builds b ON b.workspace_id = w.id
@@ -275,13 +323,14 @@ impl Tx {
                AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.build_id = b.id
                     AND a.deleted = 0 AND a.parent_id IS NULL AND a.lifecycle <> 'ready')
              ORDER BY w.created_at, w.id LIMIT 1";
-        let statement = match self.dialect {
-            Dialect::Sqlite => sqlx::AssertSqlSafe(ELIGIBLE.to_owned()),
-            Dialect::Postgres => {
-                sqlx::AssertSqlSafe(format!("{ELIGIBLE} FOR NO KEY UPDATE OF w SKIP LOCKED"))
+        let statement = match (self.dialect, locked) {
+            (Dialect::Sqlite, _) => ELIGIBLE.to_owned(),
+            (Dialect::Postgres, Locked::PassBy) => {
+                format!("{ELIGIBLE} FOR NO KEY UPDATE OF w SKIP LOCKED")
             }
+            (Dialect::Postgres, Locked::WaitFor) => format!("{ELIGIBLE} FOR NO KEY UPDATE OF w"),
         };
-        sqlx::query(statement)
+        sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(owner.to_string())
             .bind(preset.to_string())
             .fetch_optional(self.on())
@@ -386,4 +435,77 @@ fn sqlite_url(path: &Path) -> Result<String, StoreError> {
     }
     url.push_str("?mode=rwc");
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    async fn pragma(pool: &AnyPool, statement: &'static str) -> String {
+        let row = sqlx::query(statement).fetch_one(pool).await.unwrap();
+        sqlx::Row::try_get::<String, _>(&row, 0)
+            .or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|number| number.to_string()))
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn commits_reach_the_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let db = Db::open(&Storage::Directory(root.path().join("state"))).await.unwrap();
+        for (pool, statement, wanted) in [
+            (&db.writer, "PRAGMA journal_mode", "wal"),
+            // 2 is FULL.
+            (&db.writer, "PRAGMA synchronous", "2"),
+            (&db.writer, "PRAGMA foreign_keys", "1"),
+            (&db.reader, "PRAGMA journal_mode", "wal"),
+            (&db.reader, "PRAGMA query_only", "1"),
+        ] {
+            assert_eq!(pragma(pool, statement).await, wanted, "{statement}");
+        }
+        // Every reader, not only the first.
+        let mut readers = vec![];
+        for _ in 0..SQLITE_READERS {
+            let mut reader = db.reader.acquire().await.unwrap();
+            assert!(reader.execute("CREATE TABLE t (a BIGINT)").await.is_err());
+            readers.push(reader);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_outlives_a_connection() {
+        let db = Db::open(&Storage::Memory).await.unwrap();
+        let mut connection = db.writer.acquire().await.unwrap();
+        connection.execute("CREATE TABLE t (a BIGINT)").await.unwrap();
+        connection.execute("INSERT INTO t (a) VALUES (7)").await.unwrap();
+        connection.close().await.unwrap();
+        assert_eq!(pragma(&db.writer, "SELECT a FROM t").await, "7");
+        // And it is nobody else's.
+        let other = Db::open(&Storage::Memory).await.unwrap();
+        assert!(sqlx::query("SELECT a FROM t").fetch_all(&other.writer).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_never_was() {
+        for storage in
+            [Storage::Memory, Storage::Directory(tempfile::tempdir().unwrap().path().join("state"))]
+        {
+            let db = Db::open(&storage).await.unwrap();
+            sqlx::query("CREATE TABLE t (a BIGINT)").execute(&db.writer).await.unwrap();
+            let mut tx = db.begin("test").await.unwrap();
+            sqlx::query("INSERT INTO t (a) VALUES (7)").execute(tx.on()).await.unwrap();
+            drop(tx);
+            assert_eq!(pragma(&db.reader, "SELECT COUNT(*) FROM t").await, "0");
+            let mut tx = db.begin("test").await.unwrap();
+            sqlx::query("INSERT INTO t (a) VALUES (8)").execute(tx.on()).await.unwrap();
+            tx.commit("test").await.unwrap();
+            assert_eq!(pragma(&db.reader, "SELECT COUNT(*) FROM t").await, "1");
+        }
+    }
+
+    #[test]
+    fn any_path_is_one_url() {
+        let url = sqlite_url(Path::new("/a b/ü?#%&=/state.sqlite")).unwrap();
+        assert_eq!(url, "sqlite:/a%20b/%C3%BC%3F%23%25%26%3D/state.sqlite?mode=rwc");
+    }
 }

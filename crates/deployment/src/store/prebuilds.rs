@@ -8,6 +8,7 @@ use super::{
     Store, StoreError,
     agents::agent,
     builds::{build, latest, next_build},
+    db::Locked,
     jobs::job_by_id,
     row::to_millis,
     workspaces::{lock_live, name_taken, workspace, workspace_by_id},
@@ -75,10 +76,18 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Claimed>, StoreError> {
         const DOING: &str = "claim a prebuilt workspace";
+        // Several claims are to go on side by side; but one that is locked may yet be free (a claim
+        // of it may fail), so before there is none they are waited for.
+        let mut locked = Locked::PassBy;
         for _ in 0..TRIES {
             let mut tx = self.db.begin(DOING).await?;
-            let Some(row) = tx.next_prebuild(PREBUILDS_USER, claim.preset_id).await? else {
-                return Ok(None);
+            let row = tx.next_prebuild(PREBUILDS_USER, claim.preset_id, locked).await?;
+            let Some(row) = row else {
+                match locked {
+                    Locked::PassBy => locked = Locked::WaitFor,
+                    Locked::WaitFor => return Ok(None),
+                }
+                continue;
             };
             let candidate = workspace(&row)?;
             // PostgreSQL: between finding and locking it, another may have made its next build.
@@ -91,7 +100,7 @@ impl Store {
             if !still {
                 continue;
             }
-            sqlx::query(
+            let given = sqlx::query(
                 "UPDATE workspaces SET owner_id = $2, name = $3, ttl_ms = $4,
                     autostart_schedule = $5, last_used_at = $6, updated_at = $6
                  WHERE id = $1",
@@ -104,7 +113,12 @@ impl Store {
             .bind(now.micros())
             .execute(tx.on())
             .await
-            .map_err(StoreError::unless_unique(DOING, name_taken(&claim.name)))?;
+            .map_err(StoreError::unless_unique(DOING, name_taken(&claim.name)));
+            if let Err(error) = given {
+                // Not only dropped: as long as it is locked, others pass it by.
+                tx.rollback().await;
+                return Err(error);
+            }
             let (build, job) = next_build(&mut tx, &candidate, &claim.build, now).await?;
             let workspace = workspace_by_id(tx.on(), candidate.id).await?;
             tx.commit(DOING).await?;

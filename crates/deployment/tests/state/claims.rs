@@ -210,13 +210,16 @@ on_each! {
             let wanted = claim(&world, world.alice, &format!("dev-{round}"));
             let delete = world.build_by(PREBUILDS_USER, Transition::Delete, PrebuildStage::None);
             let claim = tokio::spawn(async move { one.claim_prebuild(&wanted, at(20)).await });
+            let id = workspace.id;
             let delete =
-                tokio::spawn(async move { other.insert_build(workspace.id, &delete, at(20)).await });
+                tokio::spawn(async move { other.delete_prebuild(id, &delete, at(20)).await });
             let claimed = claim.await.unwrap().unwrap();
-            let deleted = delete.await.unwrap();
-            match (&claimed, &deleted) {
-                (Some(_), Err(StoreError::Conflict(Conflict::BuildActive))) | (None, Ok(_)) => {}
-                other => panic!("both, or neither: {other:?}"),
+            let deleted = delete.await.unwrap().unwrap();
+            assert_ne!(claimed.is_some(), deleted.is_some(), "both, or neither");
+            if claimed.is_some() {
+                // Nor later, when no build is under way.
+                let late = world.build_by(PREBUILDS_USER, Transition::Delete, PrebuildStage::None);
+                assert_eq!(store.delete_prebuild(id, &late, at(21)).await.unwrap(), None);
             }
             assert_eq!(store.latest_build(workspace.id).await.unwrap().0.number, 2);
             world.succeed(vec![]).await;
