@@ -62,11 +62,13 @@ pub(crate) struct World {
     pub(crate) token: watch::Sender<Option<Token>>,
 }
 
-/// How an agent ended.
+/// Why an agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It was asked to.
-    Asked,
+    /// The process ends.
+    Shutdown,
+    /// The workspace was claimed.
+    Claimed,
     /// The server says that we are another agent.
     NewAgent,
 }
@@ -88,6 +90,8 @@ pub(crate) struct Agent {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) ssh: ssh::Server,
     pub(crate) terminals: Arc<Terminals>,
+    /// Whether there is a session.
+    connected: watch::Sender<bool>,
     /// The end has begun: what need not go on, stops.
     pub(crate) closing: watch::Sender<bool>,
     directories: Directories,
@@ -119,6 +123,7 @@ impl Agent {
             sessions,
             ssh,
             terminals,
+            connected: watch::Sender::new(false),
             closing: watch::Sender::new(false),
             directories: Directories::new(options.log_dir.clone(), &options.script_data_dir),
             runner: OnceLock::new(),
@@ -126,8 +131,8 @@ impl Agent {
         })
     }
 
-    /// Lives until `asked` is done or the server has another agent for us, then ends in order.
-    pub(crate) async fn run(self: Arc<Self>, asked: impl Future<Output = ()> + Send) -> End {
+    /// Lives until it is asked to end or the server has another agent for us, then ends in order.
+    pub(crate) async fn run(self: Arc<Self>, asked: impl Future<Output = End> + Send) -> End {
         let mut tasks = JoinSet::new();
         let scripts = tasks.spawn(Arc::clone(&self).scripts());
         tasks.spawn(ports::serve(Arc::clone(&self)));
@@ -135,11 +140,15 @@ impl Agent {
         let mut connected = std::pin::pin!(self.stay_connected());
         let end = tokio::select! {
             () = &mut connected => End::NewAgent,
-            () = asked => End::Asked,
+            end = asked => end,
         };
         // Whatever we still have to say belongs to the old agent's row, which is out of reach once
-        // the server has another for us.
-        let heard = watch::Sender::new(end == End::Asked);
+        // the server has another for us. After a claim the next connection would be to that one.
+        let heard = watch::Sender::new(match end {
+            End::Shutdown => true,
+            End::Claimed => *self.connected.borrow(),
+            End::NewAgent => false,
+        });
         let mut closing = std::pin::pin!(self.close(&heard));
         loop {
             let reachable = *heard.borrow();
@@ -177,7 +186,10 @@ impl Agent {
                 Ok(stream) => {
                     let begun = Instant::now();
                     let client = coderctl_drpc::Client::connect(stream);
-                    match session::run(self, client, version).await {
+                    self.connected.send_replace(true);
+                    let end = session::run(self, client, version).await;
+                    self.connected.send_replace(false);
+                    match end {
                         session::End::NewAgent => return,
                         session::End::Broken { useful, why } => {
                             tracing::info!(%why, "the connection to the server has ended");

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     Options,
-    agent::{Agent, World},
+    agent::{Agent, End, World},
     claims::Ledger,
     reinit,
     scripts::Strays,
@@ -69,13 +69,13 @@ pub(crate) async fn supervise(
     let mut down = false;
     while !down {
         let agent = Agent::new(Arc::clone(&world));
-        let mut asked = std::pin::pin!(async {
+        let asked = async {
             tokio::select! {
-                () = &mut shutdown => down = true,
-                () = claimed.notified() => tracing::info!("claimed: starting over"),
+                () = &mut shutdown => End::Shutdown,
+                () = claimed.notified() => End::Claimed,
             }
-        });
-        let mut running = pin!(agent.run(&mut asked));
+        };
+        let mut running = pin!(agent.run(asked));
         let end = loop {
             tokio::select! {
                 end = &mut running => break end,
@@ -83,6 +83,7 @@ pub(crate) async fn supervise(
             }
         };
         tracing::debug!(?end, "an agent has ended");
+        down = end == End::Shutdown;
     }
     strays.end();
 }

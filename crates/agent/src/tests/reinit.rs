@@ -184,3 +184,23 @@ async fn no_token_between_the_builds() {
     agent.end().await;
     assert_eq!(ran(&fixture), ["start", "stop", "start", "stop"]);
 }
+
+/// A claim that is told while there is no connection: there is no row to say goodbye to, and the
+/// new object does not wait for its predecessor's next try.
+#[tokio::test(start_paused = true)]
+async fn the_event_without_a_connection() {
+    let fixture = Fixture::new();
+    let _agent = fixture.start();
+    ready(&fixture, A).await;
+    for _ in 0..7 {
+        fixture.server.refuse(DialError::Unauthorized(String::new()));
+    }
+    fixture.server.drop_sessions();
+    fixture.server.wait("seven tries", |seen| seen.dials.len() == 8).await;
+    fixture.server.be(B);
+    let claimed = tokio::time::Instant::now();
+    fixture.server.claim(Some(ALICE));
+    let seen = ready(&fixture, B).await;
+    assert!(claimed.elapsed() < Duration::from_millis(100), "{:?}", claimed.elapsed());
+    assert_eq!(states(&seen, A), [Starting, Ready]);
+}
