@@ -166,11 +166,17 @@ impl Own {
                 Some(agent) if !never_connected(agent) => Some((Step::Scripts, id)),
                 Some(_) | None => Some((Step::Agent, id)),
             },
+            // One that never connected is waited for as long as it takes: in dials and in the
+            // pauses between them.
+            Phase::Idle(Waiting::Agent) | Phase::Dialling(_)
+                if agent.is_some_and(never_connected) =>
+            {
+                Some((Step::Agent, id))
+            }
             Phase::Idle(Waiting::Agent) if self.dial.pausing => {
                 Some((Step::Dial, u128::from(self.dial.last)))
             }
             Phase::Idle(Waiting::Agent) => Some((Step::Agent, id)),
-            Phase::Dialling(_) if agent.is_some_and(never_connected) => Some((Step::Agent, id)),
             Phase::Dialling(link) => Some((Step::Dial, u128::from(link.connection.0))),
             Phase::Attaching(link) => Some((Step::Attach, u128::from(link.connection.0))),
             Phase::Up(_) | Phase::Parting { .. } | Phase::Closing { .. } | Phase::Exit => None,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use coderctl_tunneler::{
-    Action, AgentRecord, AgentStatus, Agents, Build, BuildNumber, Config, Deadlines, Event,
-    JobStatus, Lifecycle, Notice, Outcome, Policy, Snapshot, State, Step, Timer, Wait,
+    Action, AgentRecord, AgentStatus, Agents, Build, BuildNumber, Config, ConnectionId, Deadlines,
+    Event, Failure, FailureKind, JobStatus, Lifecycle, Notice, Outcome, Policy, Snapshot, State,
+    Step, Timer, Wait,
 };
 
 use crate::rig::{
@@ -248,6 +249,24 @@ fn an_agent_that_never_connects_is_waited_for_for_ever_or_until_a_deadline() {
 }
 
 #[test]
+fn the_deadline_of_an_agent_that_never_connected_goes_on_while_dials_fail() {
+    let unborn = AgentRecord { status: AgentStatus::Connecting, ..record(A, Lifecycle::Created) };
+    let mut rig = rig(Policy::Once, |config| {
+        config.wait = Wait::No;
+        config.deadlines.agent = Some(Duration::from_secs(60));
+    });
+    let deadline = Timer::Deadline(Step::Agent);
+    rig.feed(snapshot(started(5), Agents::One(unborn)));
+    let failure = Failure::new(FailureKind::Transient, "nobody there");
+    let failed = Event::DialFailed { connection: ConnectionId(1), failure };
+    let actions = rig.feed(failed);
+    assert!(!actions.contains(&Action::DisarmTimer(deadline)), "{actions:?}");
+    assert!(rig.armed.contains(&deadline) && rig.armed.contains(&Timer::DialBackoff));
+    rig.fire(deadline);
+    assert_eq!(rig.outcome(), Outcome::AgentNeverConnected);
+}
+
+#[test]
 fn every_step_can_be_given_a_deadline_and_names_it() {
     let limit = Some(Duration::from_secs(60));
     let deadlines = Deadlines {
@@ -266,7 +285,7 @@ fn every_step_can_be_given_a_deadline_and_names_it() {
         (Step::Agent, vec![build(START, JobStatus::Succeeded)]),
         (Step::Scripts, vec![snapshot(started(5), one(A, Lifecycle::Starting))]),
         (Step::Dial, vec![ready.clone()]),
-        (Step::Attach, vec![ready, Event::DialUp(coderctl_tunneler::ConnectionId(1))]),
+        (Step::Attach, vec![ready, Event::DialUp(ConnectionId(1))]),
     ];
     for (step, past) in pasts {
         let mut rig = rig(Policy::Once, |config| config.deadlines = deadlines);
