@@ -61,6 +61,8 @@ pub(super) struct Progress {
     phase: Option<(Phase, Stage)>,
     follower: Option<JoinHandle<()>>,
     agent: Option<(AgentStatus, Lifecycle)>,
+    /// The agent is dialled and has not connected yet, not even when it was looked at once more.
+    agent_away: bool,
     /// The app has been up: from then on it owns the terminal, and only notices are said.
     app_was_up: bool,
 }
@@ -75,6 +77,7 @@ impl Progress {
             phase: None,
             follower: None,
             agent: None,
+            agent_away: false,
             app_was_up: false,
         }
     }
@@ -87,6 +90,9 @@ impl Progress {
             self.agent = Some((agent.status, agent.lifecycle));
         } else if let Event::AgentRecord(agent) = event {
             self.agent = Some((agent.status, agent.lifecycle));
+            let away = matches!(agent.status, AgentStatus::Connecting | AgentStatus::Timeout);
+            let dialled = self.phase.as_ref().is_some_and(|(phase, _)| *phase == Phase::Connect);
+            self.agent_away = away && (dialled || self.agent_away);
         } else if let Event::Agent { lifecycle, .. } = event {
             let status = self.agent.map_or(AgentStatus::Unknown, |(status, _)| status);
             self.agent = Some((status, *lifecycle));
@@ -104,6 +110,7 @@ impl Progress {
             State::WaitToStart => Some(Phase::Stop),
             State::WaitForWorkspaceStarted => Some(Phase::Build),
             State::WaitForAgent => Some(self.waiting_for()),
+            State::EstablishTailnet if self.agent_away => Some(Phase::Agent),
             State::EstablishTailnet | State::TailnetUp => Some(Phase::Connect),
             State::ApplicationUp
             | State::ShutdownApplication
