@@ -103,7 +103,7 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
     config.attempts = ATTEMPTS;
     config.backoff.first =
         dial_timeout().map_or(config.backoff.first, |limit| limit.min(config.backoff.first));
-    config.deadlines.agent = Some(AGENT_DEADLINE);
+    config.deadlines.agent = Some(dial_timeout().unwrap_or(AGENT_DEADLINE));
     let driver = Driver::new(Arc::new(deployment), ui, progress, config, app, report);
     let ended = driver.run(first, &mut signals).await?;
     match ended.app_error {
