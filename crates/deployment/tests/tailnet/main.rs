@@ -1,5 +1,7 @@
 //! The relay and the coordinator, with the clients of the tailnet crate and with worse ones.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod coordinator;
+mod peers;
 mod relay;
 mod support;
