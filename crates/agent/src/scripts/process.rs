@@ -221,6 +221,16 @@ mod tests {
         }
     }
 
+    /// Cancels as soon as something was written.
+    struct Canceler<'a>(&'a mut Kept, Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Sink for Canceler<'_> {
+        async fn write(&mut self, stream: Stream, data: &[u8]) {
+            self.0.write(stream, data).await;
+            self.1.take();
+        }
+    }
+
     fn shell(text: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(text);
@@ -271,13 +281,6 @@ mod tests {
     async fn what_is_not_wanted_any_more_is_told_to_go_with_all_its_children() {
         let mut kept = Kept::default();
         let (cancel, canceled) = tokio::sync::oneshot::channel::<()>();
-        struct Canceler<'a>(&'a mut Kept, Option<tokio::sync::oneshot::Sender<()>>);
-        impl Sink for Canceler<'_> {
-            async fn write(&mut self, stream: Stream, data: &[u8]) {
-                self.0.write(stream, data).await;
-                self.1.take();
-            }
-        }
         let mut sink = Canceler(&mut kept, Some(cancel));
         let canceled = async {
             let _ = canceled.await;
@@ -287,6 +290,35 @@ mod tests {
         assert!(matches!(end, End::Canceled), "{end:?}");
         let child = String::from_utf8(kept.out).unwrap();
         assert!(gone(child.trim().parse().unwrap()).await, "its child lives on");
+    }
+
+    /// The clock is wound forward whenever everybody waits, so the ten seconds pass at once.
+    #[tokio::test(start_paused = true)]
+    async fn pipes_that_stay_open_are_not_waited_for() {
+        let begun = Instant::now();
+        let (end, kept) = ended("sleep 1000 & echo $!").await;
+        let child = String::from_utf8(kept.out).unwrap();
+        let pid = Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        assert!(matches!(end, End::PipesLeftOpen), "{end:?}");
+        assert_eq!(begun.elapsed(), GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_go_is_killed() {
+        let mut kept = Kept::default();
+        let begun = Instant::now();
+        // Told once it has said that it does not listen.
+        let text = "trap '' HUP; echo up; while :; do sleep 0.01; done";
+        let (cancel, canceled) = tokio::sync::oneshot::channel::<()>();
+        let mut sink = Canceler(&mut kept, Some(cancel));
+        let canceled = async {
+            let _ = canceled.await;
+        };
+        let end = run(shell(text), None, canceled, &mut sink).await.unwrap();
+        assert!(matches!(end, End::Canceled), "{end:?}");
+        assert_eq!(kept.out, b"up\n");
+        assert!(begun.elapsed() >= GRACE, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
