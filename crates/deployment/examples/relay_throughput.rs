@@ -50,18 +50,21 @@ const EVERY: u64 = 32;
 const LOST: Duration = Duration::from_millis(200);
 
 fn main() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1).cloned()
     };
     match arguments.first().map(String::as_str) {
-        Some("serve") => runtime.block_on(serve()),
+        // One thread, as `coderctl server` has.
+        Some("serve") => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve())
+        }
         Some("measure") => {
             let url = arguments.get(1).ok_or("measure what? a URL is missing")?;
             let seconds: u64 = option("--seconds").map_or(Ok(5), |text| text.parse())?;
             let pid = option("--pid").map(|text| text.parse()).transpose()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(measure(&Url::parse(url)?, pid, Duration::from_secs(seconds)))
         }
         Some(_) | None => Err("serve, or measure URL [--pid PID] [--seconds N]".into()),
@@ -303,9 +306,10 @@ async fn flood(pair: Pair, time: Duration) -> Result<Done, Failure> {
         }
         done
     };
-    let (sent, done) = tokio::join!(send, receive);
-    sent?;
-    Ok(done)
+    // In tasks of their own, so that the runtime's threads share them.
+    let (sent, done) = tokio::join!(tokio::spawn(send), tokio::spawn(receive));
+    sent??;
+    Ok(done?)
 }
 
 async fn echo(pair: &mut Pair, time: Duration) -> Result<Vec<Duration>, Failure> {
