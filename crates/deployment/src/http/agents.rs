@@ -18,7 +18,7 @@ pub(super) fn routes() -> Router<State> {
         .route(one, get(by_id))
         .route(&format!("{one}/connection"), get(connection))
         .route(&format!("{one}/listening-ports"), get(through_a_tunnel))
-        .route(&format!("{one}/containers"), get(through_a_tunnel))
+        .route(&format!("{one}/containers"), get(containers))
         .route(&format!("{one}/pty"), get(through_a_tunnel))
 }
 
@@ -43,6 +43,16 @@ async fn connection(
 ) -> Result<Response, ApiError> {
     caller.agent(&state, path.id("agent")?).await?;
     Ok(Json(state.coordinator.connection_info()).into_response())
+}
+
+/// Agents here know nothing of containers; that is what upstream's say then.
+async fn containers(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    path: Segments,
+) -> Result<Response, ApiError> {
+    caller.agent(&state, path.id("agent")?).await?;
+    Err(ApiError::new(StatusCode::FORBIDDEN, "Agent dev containers are not enabled."))
 }
 
 /// What a server could only find out through a tunnel of its own. Clients ask the agent itself,

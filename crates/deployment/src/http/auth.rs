@@ -86,12 +86,13 @@ async fn authenticate(parts: &Parts, state: &State) -> Result<Caller, ApiError> 
     let found = state.store.api_key(token.id()).await?;
     api_key_valid(&token, found.as_ref().map(|(key, user)| (key, user)), now)
         .map_err(|refusal| refused(refusal.to_string()))?;
-    let Some((key, user)) = found else {
+    let Some((key, mut user)) = found else {
         // The check above refuses what was not found.
         return Err(refused("API key is invalid.".to_owned()));
     };
     if user.status == UserStatus::Dormant {
         state.store.set_user_status(user.id, UserStatus::Active, now).await?;
+        user.status = UserStatus::Active;
     }
     state.store.use_api_key(&key, NOTE_USE, now).await?;
     Ok(Caller { user, key })

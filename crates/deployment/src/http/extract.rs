@@ -173,9 +173,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeJson<T> {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        ApiError::bad_request("Request body must be valid JSON.").detail(error.to_string())
-    })
+    let wrong = |why: String| ApiError::bad_request("Request body must be valid JSON.").detail(why);
+    // A list of values would do for a struct otherwise, which no client means.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(wrong("an object is expected, not a list".to_owned()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))
 }
 
 /// The whole body, within the listener's limit.

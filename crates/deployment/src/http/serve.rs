@@ -52,13 +52,14 @@ pub use self::limits::{Limits, raise_open_files};
 use self::patient::Patient;
 use super::{
     error::ApiError,
-    tasks::{Stopping, Tasks},
+    tasks::{EndWith, Stopping, Tasks},
 };
 use crate::config::{Config, ConfigError};
 
-/// Which Coder server this deployment behaves like, as it says on every response and in
-/// `/buildinfo`. A Go client compares major and minor with its own (`cli/root.go`).
-pub const BUILD_VERSION: &str = concat!("v2.37.0+coderctl.", env!("CARGO_PKG_VERSION"));
+/// The version on every response and in `/buildinfo`. It is none of Coder's: a Go client takes a
+/// server at v0.0.0 for one that was built from source and does not compare it with its own
+/// (`buildinfo/buildinfo.go`, `cli/root.go`).
+pub const BUILD_VERSION: &str = concat!("v0.0.0+coderctl.", env!("CARGO_PKG_VERSION"));
 
 /// Where [`BUILD_VERSION`] goes.
 const BUILD_VERSION_HEADER: HeaderName = HeaderName::from_static("x-coder-build-version");
@@ -128,6 +129,7 @@ impl Listener {
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()>) {
         raise_open_files();
         let tasks = Tasks::default();
+        let _tasks_end_too = EndWith(tasks.clone());
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
         let shared = Arc::new(Shared {

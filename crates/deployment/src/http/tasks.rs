@@ -84,6 +84,17 @@ impl Tasks {
     }
 }
 
+/// Ends all tasks when it is dropped: they hold `Tasks` themselves, so that they would outlive a
+/// server that is dropped instead of stopped.
+#[derive(Debug)]
+pub(super) struct EndWith(pub(super) Tasks);
+
+impl Drop for EndWith {
+    fn drop(&mut self) {
+        drop(self.0.inner.set.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
 fn report(ended: Result<(), tokio::task::JoinError>) {
     match ended {
         Err(error) if error.is_panic() => tracing::error!(%error, "a connection's task panicked"),

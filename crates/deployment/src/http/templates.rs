@@ -585,8 +585,8 @@ async fn dry_run_resources(
                 "name": agent.name.as_str(),
                 "status": "connecting",
                 "lifecycle_state": "created",
-                "operating_system": "",
-                "architecture": "",
+                "operating_system": std::env::consts::OS,
+                "architecture": std::env::consts::ARCH,
                 "apps": [],
                 "scripts": [],
             })

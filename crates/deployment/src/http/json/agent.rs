@@ -39,7 +39,8 @@ pub(in crate::http) struct Agent {
     name: String,
     resource_id: Uuid,
     architecture: String,
-    environment_variables: BTreeMap<String, String>,
+    /// `null` for none, as Go writes a map that was never made.
+    environment_variables: Option<BTreeMap<String, String>>,
     operating_system: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     directory: String,
@@ -181,7 +182,7 @@ impl Agent {
             name: spec.name,
             resource_id: agent.resource_id,
             architecture: spec.architecture,
-            environment_variables: spec.environment,
+            environment_variables: Some(spec.environment).filter(|all| !all.is_empty()),
             operating_system: spec.operating_system,
             directory: spec.directory,
             expanded_directory: agent.expanded_directory,
