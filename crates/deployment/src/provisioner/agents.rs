@@ -127,7 +127,16 @@ impl Drop for Lock {
 struct Running {
     token: AgentToken,
     leave: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: Owned,
+}
+
+/// A task that ends with its owner.
+struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Agents {
@@ -154,7 +163,7 @@ impl Agents {
             home.lock = Some(lock);
         }
         let keep = |name: &str, running: &Running| {
-            !running.task.is_finished()
+            !running.task.0.is_finished()
                 && wanted.iter().any(|agent| agent.name == name && agent.token == running.token)
         };
         let others: Vec<Running> = home
@@ -290,7 +299,7 @@ impl Agents {
                 })
             }
         };
-        Running { token, leave, task }
+        Running { token, leave, task: Owned(task) }
     }
 
     fn options(&self, directory: &Path, token: AgentToken) -> Options {
@@ -369,13 +378,11 @@ async fn leave(agents: impl IntoIterator<Item = Running>, limit: Duration) {
         })
         .collect();
     for mut task in tasks {
-        match tokio::time::timeout_at(deadline, &mut task).await {
+        match tokio::time::timeout_at(deadline, &mut task.0).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "an agent's task panicked"),
-            Err(_) => {
-                tracing::warn!(?limit, "an agent did not end in time and is ended");
-                task.abort();
-            }
+            // It ends with its handle.
+            Err(_) => tracing::warn!(?limit, "an agent did not end in time and is ended"),
         }
     }
 }

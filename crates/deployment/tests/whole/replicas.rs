@@ -38,14 +38,14 @@ async fn a_job_and_agents_of_a_process_that_is_gone_are_taken_over() {
     let made = one.create("dev", &template).await;
     one.succeeded(made.job.id).await;
     one.agent(made.build.id, Lifecycle::Ready).await;
-    let two = Deployment::start(config).await.unwrap();
-
-    // The other process stops the workspace, whose agents run in the first: they are asked to
-    // leave, in order.
     let hold = Fault::HoldJob { workspace: None, transition: None };
     one.faults().arm(hold).unwrap();
     let other = one.create("other", &template).await;
     one.running(other.job.id).await;
+
+    // The other process stops the workspace, whose agents run in the first: they are asked to
+    // leave, in order.
+    let two = Deployment::start(config).await.unwrap();
     let (_, stop) = one.build(made.workspace.id, Transition::Stop).await;
     let stopped = one.succeeded(stop.id).await;
     assert_eq!(stopped.worker_id, Some(two.state().replica_id), "the first has its hands full");
@@ -89,6 +89,14 @@ async fn agents_of_a_process_that_is_gone_run_in_another() {
     let after = until("its agent is ready again", async || {
         let agent = two.state().store.agent(before.id).await.unwrap();
         let again = agent.ready_at > before.ready_at && agent.lifecycle == Lifecycle::Ready;
+        eprintln!(
+            "ROW {} {:?} {:?} {:?} {:?}",
+            agent.lifecycle,
+            agent.ready_at,
+            agent.last_connected_at,
+            agent.disconnected_at,
+            agent.replica_id
+        );
         again.then_some(agent)
     })
     .await;
