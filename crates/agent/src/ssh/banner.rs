@@ -13,13 +13,13 @@ pub(super) fn announcements(banners: &[String]) -> String {
     texts.map(|banner| lines(banner) + "\r\n").collect()
 }
 
-/// The message of the day: of this file, if there is one, unless the user has asked for silence by
-/// `~/.hushlogin`.
+/// The message of the day: of this file (where its name is relative, below the home directory), if
+/// there is one, unless the user has asked for silence by `~/.hushlogin`.
 pub(super) async fn message_of_the_day(file: &str, home: &Path) -> String {
     if file.is_empty() || tokio::fs::try_exists(home.join(".hushlogin")).await.unwrap_or(false) {
         return String::new();
     }
-    match read(file).await {
+    match read(&home.join(file)).await {
         Ok(bytes) => lines(&String::from_utf8_lossy(&bytes)),
         Err(error) => {
             tracing::debug!(%error, file, "no message of the day");
@@ -28,7 +28,7 @@ pub(super) async fn message_of_the_day(file: &str, home: &Path) -> String {
     }
 }
 
-async fn read(file: &str) -> std::io::Result<Vec<u8>> {
+async fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     tokio::fs::File::open(file).await?.take(MOTD).read_to_end(&mut bytes).await?;
     Ok(bytes)
@@ -58,6 +58,7 @@ mod tests {
         assert_eq!(message_of_the_day(name, home.path()).await, "");
         std::fs::write(&file, "Hello\r\nthere\n").unwrap();
         assert_eq!(message_of_the_day(name, home.path()).await, "Hello\r\nthere\r\n");
+        assert_eq!(message_of_the_day("motd", home.path()).await, "Hello\r\nthere\r\n");
         assert_eq!(message_of_the_day("", home.path()).await, "");
         std::fs::write(home.path().join(".hushlogin"), "").unwrap();
         assert_eq!(message_of_the_day(name, home.path()).await, "");
