@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   connect · update_self · add_tunnel ─┐            ┌─ mail: what a session is to be told
-//!   ready · disconnect · lost ──────────┴── Core ────┤─ woken: sessions with new mail
+//!   ready · disconnect · lost ──────────┤── Core ────┤─ woken: sessions with new mail
+//!   the peers of other replicas ────────┘            ├─ outgoing: what other replicas must know
 //!                                                    └─ permits: which keys may use the relay
 //! ```
 //!
@@ -14,6 +15,10 @@
 //! A lost peer's packets still flow, for as long as the other side keeps it: an agent forgets a
 //! lost client 15 minutes after the last handshake. So its permission to use the relay outlives
 //! its connection as a *ghost*, and is prolonged while it is used.
+//!
+//! Replicas tell each other all their peers, each with its node and the tunnels that it asked for,
+//! so that every one of them can answer every question by itself. A peer that is connected to two
+//! of them is where it connected last.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,6 +28,7 @@ use std::{
 
 use coderctl_drpc::proto::tailnet as proto;
 use coderctl_tailnet::{ids::PeerId, keys::NodePublic};
+use uuid::Uuid;
 
 use super::{
     mailbox::{End, Mailbox},
@@ -44,6 +50,9 @@ pub(super) const MAX_TUNNELS: usize = 1024;
 /// Upstream's words for a session whose peer connected again.
 const OVERWRITTEN: &str = "peer ID overwritten by new connection";
 
+/// Another process of this deployment.
+pub(super) type Replica = Uuid;
+
 /// One connection of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionId(u64);
@@ -60,13 +69,68 @@ pub(super) struct Core {
     next: u64,
     generation: u64,
     woken: Vec<SessionId>,
+    /// For other replicas, if there may be some.
+    outgoing: Option<Outgoing>,
 }
 
 #[derive(Debug)]
 struct Peer {
-    session: SessionId,
+    place: Place,
+    /// Larger for each connection of the peer, wherever it is.
+    since: u64,
     node: Option<Arc<proto::Node>>,
     key: Option<NodePublic>,
+}
+
+/// Where a peer is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Here(SessionId),
+    There(Replica),
+}
+
+/// What has changed here since it was told last. The state itself is told, so that this is bounded
+/// by the number of peers.
+#[derive(Debug)]
+struct Outgoing {
+    me: Replica,
+    changed: BTreeSet<PeerId>,
+    gone: HashMap<PeerId, (u64, End)>,
+    ready: BTreeSet<(PeerId, PeerId)>,
+}
+
+/// What replicas tell each other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Update {
+    /// A peer, all of it.
+    Peer(PeerState),
+    /// A peer is gone, if this was its last connection.
+    Gone {
+        /// Which.
+        id: PeerId,
+        /// Which connection of it.
+        since: u64,
+        /// How.
+        end: End,
+    },
+    /// A peer has configured another.
+    Ready {
+        /// Which.
+        from: PeerId,
+        /// The other.
+        to: PeerId,
+    },
+}
+
+/// A peer, as replicas tell it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct PeerState {
+    pub(super) id: PeerId,
+    /// Larger for each connection of the peer.
+    pub(super) since: u64,
+    pub(super) node: Option<(Arc<proto::Node>, NodePublic)>,
+    /// Whom it wants to reach.
+    pub(super) tunnels: BTreeSet<PeerId>,
 }
 
 #[derive(Debug)]
@@ -103,8 +167,9 @@ pub(super) struct Gone;
 
 impl Core {
     /// A peer has connected. If it was already, this connection takes the place of that one.
-    /// `None` when there is no room.
-    pub(super) fn connect(&mut self, id: PeerId) -> Option<SessionId> {
+    /// `None` when there is no room. `stamp` is larger the later it is, by any clock that other
+    /// replicas have, too.
+    pub(super) fn connect(&mut self, id: PeerId, stamp: u64) -> Option<SessionId> {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&id) {
             return None;
         }
@@ -118,14 +183,23 @@ impl Core {
         }
         self.sessions.insert(session, Session { peer: id, mailbox, closed: None });
         self.woken.push(session);
-        let peer = Peer { session, node: None, key: None };
+        let since = self.peers.get(&id).map_or(stamp, |old| stamp.max(old.since + 1));
+        self.replace(id, Place::Here(session), since);
+        self.changed(id);
+        Some(session)
+    }
+
+    /// A peer is here or there from now on.
+    fn replace(&mut self, id: PeerId, place: Place, since: u64) {
+        let peer = Peer { place, since, node: None, key: None };
         if let Some(old) = self.peers.insert(id, peer) {
             // Those who know its old node keep it until they hear of the new one.
             self.disown(id, old.key);
-            self.close(old.session, Some(OVERWRITTEN.to_owned()));
+            if let Place::Here(session) = old.place {
+                self.close(session, Some(OVERWRITTEN.to_owned()));
+            }
         }
         self.generation += 1;
-        Some(session)
     }
 
     /// The session's peer, unless the session has ended.
@@ -145,17 +219,12 @@ impl Core {
     ) -> Result<(), Gone> {
         let id = self.peer_of(session)?;
         let node = Arc::new(node);
-        self.set_node(id, &node, key, "node update");
+        self.set_node(id, &node, key);
+        self.changed(id);
         Ok(())
     }
 
-    fn set_node(
-        &mut self,
-        id: PeerId,
-        node: &Arc<proto::Node>,
-        key: NodePublic,
-        reason: &'static str,
-    ) {
+    fn set_node(&mut self, id: PeerId, node: &Arc<proto::Node>, key: NodePublic) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.node = Some(node.clone());
         let old = peer.key.replace(key);
@@ -165,7 +234,7 @@ impl Core {
             self.generation += 1;
         }
         for partner in self.tunnels.partners(id) {
-            self.tell(partner, |mailbox| mailbox.node(id, node, reason));
+            self.tell(partner, |mailbox| mailbox.node(id, node, "node update"));
         }
     }
 
@@ -177,6 +246,7 @@ impl Core {
             return Ok(false);
         }
         self.set_tunnel(from, to);
+        self.changed(from);
         Ok(true)
     }
 
@@ -199,6 +269,7 @@ impl Core {
     pub(super) fn remove_tunnel(&mut self, session: SessionId, to: PeerId) -> Result<(), Gone> {
         let from = self.peer_of(session)?;
         self.unset_tunnel(from, to);
+        self.changed(from);
         Ok(())
     }
 
@@ -231,11 +302,23 @@ impl Core {
             });
             return Ok(());
         }
+        match self.peers.get(&for_whom).map(|peer| peer.place) {
+            Some(Place::Here(_)) => self.tell_ready(id, for_whom),
+            Some(Place::There(_)) => {
+                if let Some(outgoing) = &mut self.outgoing {
+                    outgoing.ready.insert((id, for_whom));
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn tell_ready(&mut self, id: PeerId, for_whom: PeerId) {
         self.tell(for_whom, |mailbox| {
             mailbox.ready(id);
             true
         });
-        Ok(())
     }
 
     /// The session's peer leaves.
@@ -268,6 +351,10 @@ impl Core {
         self.tunnels.remove_from(id);
         if let Some(peer) = self.peers.remove(&id) {
             self.disown(id, peer.key);
+            if let (Place::Here(_), Some(outgoing)) = (peer.place, &mut self.outgoing) {
+                outgoing.changed.remove(&id);
+                outgoing.gone.insert(id, (peer.since, end));
+            }
         }
         for partner in partners {
             self.tell(partner, |mailbox| mailbox.gone(id, end, reason));
@@ -285,7 +372,7 @@ impl Core {
     }
 
     fn tell(&mut self, id: PeerId, change: impl FnOnce(&mut Mailbox) -> bool) {
-        if let Some(Peer { session, .. }) = self.peers.get(&id)
+        if let Some(Peer { place: Place::Here(session), .. }) = self.peers.get(&id)
             && let Some(told) = self.sessions.get_mut(session)
             && change(&mut told.mailbox)
         {
@@ -321,6 +408,143 @@ impl Core {
     /// Peers and tunnels, now.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.peers.len(), self.tunnels.iter().count())
+    }
+
+    // Other replicas.
+
+    /// From now on there may be other replicas. Everything that is here is to be told.
+    pub(super) fn share(&mut self, me: Replica) {
+        let outgoing =
+            Outgoing { me, changed: BTreeSet::new(), gone: HashMap::new(), ready: BTreeSet::new() };
+        self.outgoing = Some(outgoing);
+        let all: Vec<PeerId> = self.peers.keys().copied().collect();
+        all.into_iter().for_each(|id| self.changed(id));
+    }
+
+    fn changed(&mut self, id: PeerId) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.changed.insert(id);
+        }
+    }
+
+    /// Whether there is something that other replicas must know.
+    pub(super) fn has_outgoing(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| {
+            !outgoing.changed.is_empty() || !outgoing.gone.is_empty() || !outgoing.ready.is_empty()
+        })
+    }
+
+    /// What other replicas must know.
+    pub(super) fn take_outgoing(&mut self) -> Vec<Update> {
+        let Some(outgoing) = &mut self.outgoing else { return Vec::new() };
+        let gone = std::mem::take(&mut outgoing.gone);
+        let changed = std::mem::take(&mut outgoing.changed);
+        let ready = std::mem::take(&mut outgoing.ready);
+        let gone = gone.into_iter().map(|(id, (since, end))| Update::Gone { id, since, end });
+        let changed = changed.into_iter().filter_map(|id| self.state(id)).map(Update::Peer);
+        let ready = ready.into_iter().map(|(from, to)| Update::Ready { from, to });
+        gone.chain(changed).chain(ready).collect()
+    }
+
+    /// All peers that are here.
+    pub(super) fn here(&self) -> Vec<PeerState> {
+        self.peers.keys().filter_map(|id| self.state(*id)).collect()
+    }
+
+    /// A peer that is here.
+    fn state(&self, id: PeerId) -> Option<PeerState> {
+        let peer = self.peers.get(&id)?;
+        let Place::Here(_) = peer.place else { return None };
+        let node = peer.node.clone().zip(peer.key);
+        Some(PeerState { id, since: peer.since, node, tunnels: self.tunnels.of(id) })
+    }
+
+    /// Another replica tells something.
+    pub(super) fn hear(&mut self, replica: Replica, update: Update, now: Instant) {
+        match update {
+            Update::Peer(state) => self.hear_peer(replica, state),
+            Update::Gone { id, since, end } => match self.peers.get(&id) {
+                Some(Peer { place: Place::There(_), since: known, .. }) if *known <= since => {
+                    self.remove_there(id, end, now);
+                }
+                // It has connected there since, and left: this connection is a dead one.
+                Some(Peer { place: Place::Here(session), since: known, .. }) if *known < since => {
+                    let session = *session;
+                    self.remove_there(id, end, now);
+                    self.close(session, Some(OVERWRITTEN.to_owned()));
+                }
+                Some(_) | None => {}
+            },
+            Update::Ready { from, to } => {
+                if self.tunnels.joins(from, to) {
+                    self.tell_ready(from, to);
+                }
+            }
+        }
+    }
+
+    fn hear_peer(&mut self, replica: Replica, state: PeerState) {
+        let PeerState { id, since, node, tunnels } = state;
+        let known = match self.peers.get(&id) {
+            None => self.peers.len() < MAX_PEERS,
+            Some(known) => match known.place {
+                Place::There(there) => (known.since, there) <= (since, replica),
+                // Both connected at the same moment: the same one gives way everywhere.
+                Place::Here(_) => {
+                    let me = self.outgoing.as_ref().map(|outgoing| outgoing.me);
+                    (Some(known.since), me) < (Some(since), Some(replica))
+                }
+            },
+        };
+        if !known {
+            return;
+        }
+        let there = Place::There(replica);
+        let before = self.peers.get(&id).map(|peer| (peer.place, peer.since));
+        if before != Some((there, since)) {
+            self.replace(id, there, since);
+            // A replica that hears of our connection only now must not believe in it.
+            if let (Some((Place::Here(_), since)), Some(outgoing)) = (before, &mut self.outgoing) {
+                outgoing.changed.remove(&id);
+                outgoing.gone.insert(id, (since, End::Lost));
+            }
+        }
+        let before = self.tunnels.of(id);
+        for to in before.difference(&tunnels) {
+            self.unset_tunnel(id, *to);
+        }
+        for to in tunnels.difference(&before) {
+            self.set_tunnel(id, *to);
+        }
+        if let Some((node, key)) = node
+            && self.peers.get(&id).is_some_and(|peer| peer.node.as_ref() != Some(&node))
+        {
+            self.set_node(id, &node, key);
+        }
+    }
+
+    fn remove_there(&mut self, id: PeerId, end: End, now: Instant) {
+        match end {
+            End::Lost => {
+                self.haunt(id, now);
+                self.remove(id, end, "lost");
+            }
+            End::Disconnected => {
+                self.forget(id);
+                self.remove(id, end, "graceful disconnect");
+            }
+        }
+    }
+
+    /// These are all peers of another replica; it has lost those that it does not name.
+    pub(super) fn hear_all(&mut self, replica: Replica, all: &BTreeSet<PeerId>, now: Instant) {
+        let missing: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.place == Place::There(replica) && !all.contains(id))
+            .map(|(id, _)| *id)
+            .collect();
+        missing.into_iter().for_each(|id| self.remove_there(id, End::Lost, now));
     }
 
     // The relay's questions.

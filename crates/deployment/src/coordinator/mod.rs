@@ -7,6 +7,9 @@
 //!   agent ─── its RPC session ───┘                      └── Permits: what the relay lets pass
 //! ```
 //!
+//! Several processes on one state tell each other of their peers through its notifications (module
+//! `replicas`), so that an agent of one and a client of another find each other.
+//!
 //! A client may reach an agent when [`Access`] says so, at the moment when it asks for the tunnel;
 //! an agent never asks, and may only have addresses that follow from its id.
 
@@ -15,13 +18,15 @@ mod calls;
 mod check;
 mod core;
 mod derp_map;
+mod hex;
 mod http;
 mod mailbox;
+mod replicas;
 mod resume;
 mod tunnels;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     pin::Pin,
     sync::{
@@ -37,6 +42,7 @@ use coderctl_tailnet::{
     keys::{NoEntropy, NodePublic},
 };
 use tokio::sync::{Notify, watch};
+use url::Url;
 use uuid::Uuid;
 
 use self::{
@@ -101,6 +107,10 @@ struct Inner {
     state: Mutex<State>,
     /// That of the core, to be read without waiting for it.
     generation: AtomicU64,
+    /// Rings when other replicas must know something.
+    outgoing: Notify,
+    /// Where the relays of other replicas are.
+    relays: watch::Sender<BTreeMap<Uuid, Url>>,
 }
 
 struct State {
@@ -126,6 +136,8 @@ impl Coordinator {
             derp_map: watch::Sender::new(derp_map),
             state: Mutex::new(state),
             generation: AtomicU64::new(0),
+            outgoing: Notify::new(),
+            relays: watch::Sender::default(),
         })))
     }
 
@@ -179,6 +191,12 @@ impl Coordinator {
         self.0.with(|core, _| core.node(peer).map(|node| (**node).clone()))
     }
 
+    /// Where the relays of other replicas are, now and whenever that changes.
+    #[must_use]
+    pub fn relays(&self) -> watch::Receiver<BTreeMap<Uuid, Url>> {
+        self.0.relays.subscribe()
+    }
+
     /// How many peers are connected, and how many tunnels there are.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
@@ -221,6 +239,9 @@ impl Inner {
                 bell.notify_one();
             }
         }
+        if state.core.has_outgoing() {
+            self.outgoing.notify_one();
+        }
         result
     }
 }
@@ -237,7 +258,7 @@ impl Seat {
     /// there is no room.
     fn take(inner: Arc<Inner>, peer: PeerId) -> Option<Self> {
         let bell = Arc::new(Notify::new());
-        let session = inner.with(|core, _| core.connect(peer))?;
+        let session = inner.with(|core, _| core.connect(peer, stamp()))?;
         inner.lock().bells.insert(session, bell.clone());
         Some(Self { inner, session, bell })
     }
@@ -263,6 +284,12 @@ impl Drop for Seat {
 fn now() -> Instant {
     // The runtime's clock, which tests may turn.
     tokio::time::Instant::now().into_std()
+}
+
+/// Larger the later it is, in all replicas as far as their clocks agree: microseconds since 1970.
+fn stamp() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {

@@ -11,6 +11,9 @@ use coderctl_tailnet::ids::PeerId;
 use ring::hmac;
 use uuid::Uuid;
 
+use super::hex::unhex;
+use crate::model::hex;
+
 /// How long a token is good (coder/coder: tailnet/resume.go, `DefaultResumeTokenExpiry`); it is
 /// refreshed after half of it.
 pub const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -59,7 +62,7 @@ impl Resume {
         let mac = hmac::sign(&self.0, &token);
         token.extend_from_slice(mac.as_ref());
         proto::RefreshResumeTokenResponse {
-            token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
+            token: hex(&token),
             refresh_in: Some(prost_types::Duration {
                 seconds: (LIFE / 2).as_secs() as i64,
                 nanos: 0,
@@ -76,7 +79,9 @@ impl Resume {
         user: Uuid,
         now: SystemTime,
     ) -> Result<PeerId, ResumeError> {
-        let token = unhex(token).ok_or(ResumeError::Invalid)?;
+        // No longer than one of ours, before it is looked at.
+        let token = Some(token).filter(|token| token.len() == 2 * (PAYLOAD + MAC));
+        let token = token.and_then(unhex).ok_or(ResumeError::Invalid)?;
         let (payload, mac) = token.split_at_checked(PAYLOAD).ok_or(ResumeError::Invalid)?;
         hmac::verify(&self.0, payload, mac).map_err(|_| ResumeError::Invalid)?;
         let fields = payload.split_first_chunk::<1>().and_then(|([version], rest)| {
@@ -98,17 +103,6 @@ impl Resume {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 2 * (PAYLOAD + MAC) {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    text.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| Some(digit(*pair.first()?)? * 16 + digit(*pair.last()?)?))
-        .collect()
 }
 
 #[cfg(test)]

@@ -38,6 +38,11 @@ impl Tunnels {
         self.from.get(&from).map_or(0, BTreeSet::len)
     }
 
+    /// Whom a peer wants to reach.
+    pub(super) fn of(&self, from: PeerId) -> BTreeSet<PeerId> {
+        self.from.get(&from).cloned().unwrap_or_default()
+    }
+
     /// Whether two peers share one, whoever asked for it.
     pub(super) fn joins(&self, one: PeerId, other: PeerId) -> bool {
         let asked = |from, to| self.from.get(&from).is_some_and(|tos| tos.contains(&to));

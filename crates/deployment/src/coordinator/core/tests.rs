@@ -58,8 +58,8 @@ fn of(peer: PeerId, kind: Kind, node: Option<i64>, reason: &str) -> Heard {
 
 /// An agent and a client, connected and introduced to each other.
 fn pair(core: &mut Core) -> (SessionId, SessionId) {
-    let agent = core.connect(AGENT).unwrap();
-    let client = core.connect(CLIENT).unwrap();
+    let agent = core.connect(AGENT, 0).unwrap();
+    let client = core.connect(CLIENT, 0).unwrap();
     core.update_self(agent, node(1), key(1)).unwrap();
     core.add_tunnel(client, AGENT).unwrap();
     core.update_self(client, node(2), key(2)).unwrap();
@@ -87,8 +87,8 @@ fn nodes_go_both_ways_in_whatever_order_things_happen() {
     ];
     for order in orders {
         let mut core = Core::default();
-        let agent = core.connect(AGENT).unwrap();
-        let client = core.connect(CLIENT).unwrap();
+        let agent = core.connect(AGENT, 0).unwrap();
+        let client = core.connect(CLIENT, 0).unwrap();
         for step in order {
             match step {
                 AgentNode => core.update_self(agent, node(1), key(1)).unwrap(),
@@ -112,7 +112,7 @@ fn nodes_go_both_ways_in_whatever_order_things_happen() {
 fn nobody_hears_of_a_peer_without_a_tunnel() {
     let mut core = Core::default();
     let (agent, client) = pair(&mut core);
-    let other = core.connect(OTHER).unwrap();
+    let other = core.connect(OTHER, 0).unwrap();
     core.update_self(other, node(3), key(3)).unwrap();
     core.update_self(client, node(4), key(2)).unwrap();
     assert_eq!(heard(&mut core, other), []);
@@ -125,11 +125,11 @@ fn nobody_hears_of_a_peer_without_a_tunnel() {
 #[test]
 fn an_agent_that_comes_later_is_told_at_once() {
     let mut core = Core::default();
-    let client = core.connect(CLIENT).unwrap();
+    let client = core.connect(CLIENT, 0).unwrap();
     core.update_self(client, node(2), key(2)).unwrap();
     core.add_tunnel(client, AGENT).unwrap();
     assert_eq!(heard(&mut core, client), []);
-    let agent = core.connect(AGENT).unwrap();
+    let agent = core.connect(AGENT, 0).unwrap();
     assert_eq!(heard(&mut core, agent), [of(CLIENT, Kind::Node, Some(2), "init")]);
 }
 
@@ -168,7 +168,7 @@ fn how_a_peer_goes() {
     core.leave(agent, now());
     assert_eq!(heard(&mut core, client), [of(AGENT, Kind::Lost, None, "lost")]);
     assert_eq!(core.size(), (1, 1), "the client still wants to reach it");
-    let agent = core.connect(AGENT).unwrap();
+    let agent = core.connect(AGENT, 0).unwrap();
     assert_eq!(heard(&mut core, agent), [of(CLIENT, Kind::Node, Some(2), "init")]);
     core.update_self(agent, node(5), key(5)).unwrap();
     assert_eq!(heard(&mut core, client), [of(AGENT, Kind::Node, Some(5), "node update")]);
@@ -192,7 +192,7 @@ fn a_removed_tunnel_is_over_for_both() {
 fn a_second_connection_takes_the_place_of_the_first() {
     let mut core = Core::default();
     let (agent, first) = pair(&mut core);
-    let second = core.connect(CLIENT).unwrap();
+    let second = core.connect(CLIENT, 0).unwrap();
     let words = "peer ID overwritten by new connection".to_owned();
     assert_eq!(heard(&mut core, first), [Heard::Closed(Some(words))]);
     assert_eq!(heard(&mut core, agent), [], "nothing has happened to the peer");
@@ -210,7 +210,7 @@ fn a_second_connection_takes_the_place_of_the_first() {
 #[test]
 fn tunnels_are_bounded() {
     let mut core = Core::default();
-    let client = core.connect(CLIENT).unwrap();
+    let client = core.connect(CLIENT, 0).unwrap();
     let id = |number: u16| {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&number.to_be_bytes());
@@ -262,7 +262,7 @@ fn one_who_left_is_not_waited_for() {
     let mut core = Core::default();
     let (_, client) = pair(&mut core);
     core.leave(client, now());
-    let client = core.connect(CLIENT).unwrap();
+    let client = core.connect(CLIENT, 0).unwrap();
     assert!(core.permits(&key(1), &key(2), now()), "it has not said yet what it wants");
     core.disconnect(client).unwrap();
     assert!(!core.permits(&key(1), &key(2), now()));
@@ -278,7 +278,7 @@ fn one_who_left_is_not_waited_for() {
 fn claiming_anothers_key_takes_nothing_from_it() {
     let mut core = Core::default();
     pair(&mut core);
-    let thief = core.connect(OTHER).unwrap();
+    let thief = core.connect(OTHER, 0).unwrap();
     core.update_self(thief, node(3), key(2)).unwrap();
     assert!(core.permits(&key(2), &key(1), now()));
     core.add_tunnel(thief, OTHER_AGENT).unwrap();
@@ -361,7 +361,7 @@ proptest! {
             let session = |p: u8| sessions[usize::from(p)];
             match event {
                 Event::Connect(p) => {
-                    if let Some(old) = std::mem::replace(&mut sessions[usize::from(p)], core.connect(id(p))) {
+                    if let Some(old) = std::mem::replace(&mut sessions[usize::from(p)], core.connect(id(p), 0)) {
                         core.leave(old, time);
                     }
                     known[usize::from(p)].clear();
@@ -414,5 +414,192 @@ proptest! {
         core.expire(time + GHOST);
         prop_assert_eq!(core.size(), (0, 0));
         prop_assert!(core.keys.is_empty() && core.ghosts.is_empty() && core.sessions.is_empty());
+    }
+}
+
+const REPLICAS: [Replica; 2] = [Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16])];
+
+/// Two cores, and what each has told the other that has not arrived.
+struct World {
+    cores: [Core; 2],
+    under_way: [std::collections::VecDeque<Update>; 2],
+    stamp: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let cores = REPLICAS.map(|me| {
+            let mut core = Core::default();
+            core.share(me);
+            core
+        });
+        Self { cores, under_way: Default::default(), stamp: 0 }
+    }
+
+    fn connect(&mut self, replica: usize, id: PeerId) -> SessionId {
+        self.stamp += 1;
+        self.cores[replica].connect(id, self.stamp).unwrap()
+    }
+
+    /// Some of what one has told arrives at the other.
+    fn arrive(&mut self, from: usize, count: usize) {
+        let told = self.cores[from].take_outgoing();
+        self.under_way[from].extend(told);
+        for _ in 0..count {
+            let Some(update) = self.under_way[from].pop_front() else { return };
+            self.cores[1 - from].hear(REPLICAS[from], update, now());
+        }
+    }
+
+    fn settle(&mut self) {
+        while self.cores.iter().any(Core::has_outgoing)
+            || self.under_way.iter().any(|under_way| !under_way.is_empty())
+        {
+            self.arrive(0, 1000);
+            self.arrive(1, 1000);
+        }
+    }
+}
+
+#[test]
+fn an_agent_here_and_a_client_there() {
+    let mut world = World::new();
+    let agent = world.connect(0, AGENT);
+    let client = world.connect(1, CLIENT);
+    world.cores[0].update_self(agent, proper(1), key(1)).unwrap();
+    world.cores[1].add_tunnel(client, AGENT).unwrap();
+    world.cores[1].update_self(client, proper(2), key(2)).unwrap();
+    assert!(!world.cores[1].permits(&key(2), &key(1), now()));
+    world.settle();
+    let [here, there] = &mut world.cores;
+    assert_eq!(heard(here, agent), [of(CLIENT, Kind::Node, Some(2), "node update")]);
+    assert_eq!(heard(there, client), [of(AGENT, Kind::Node, Some(1), "node update")]);
+    assert!(here.permits(&key(2), &key(1), now()) && there.permits(&key(2), &key(1), now()));
+    here.ready(agent, CLIENT).unwrap();
+    world.settle();
+    let there = &mut world.cores[1];
+    assert_eq!(heard(there, client), [of(AGENT, Kind::ReadyForHandshake, None, "")]);
+    there.disconnect(client).unwrap();
+    world.settle();
+    let gone = of(CLIENT, Kind::Disconnected, None, "graceful disconnect");
+    assert_eq!(heard(&mut world.cores[0], agent), [gone]);
+    for core in &mut world.cores {
+        assert!(!core.permits(&key(2), &key(1), now()));
+        assert_eq!(core.size(), (1, 0));
+    }
+}
+
+/// A node whose key can be read.
+fn proper(number: u8) -> proto::Node {
+    proto::Node { key: key(number).to_prefixed().to_vec(), ..node(number.into()) }
+}
+
+#[test]
+fn a_replica_that_dies_loses_its_peers_for_the_others() {
+    let mut world = World::new();
+    let agent = world.connect(0, AGENT);
+    let client = world.connect(1, CLIENT);
+    world.cores[0].update_self(agent, proper(1), key(1)).unwrap();
+    world.cores[1].update_self(client, proper(2), key(2)).unwrap();
+    world.cores[1].add_tunnel(client, AGENT).unwrap();
+    world.settle();
+    heard(&mut world.cores[1], client);
+    let there = &mut world.cores[1];
+    there.hear_all(REPLICAS[0], &BTreeSet::new(), now());
+    assert_eq!(heard(there, client), [of(AGENT, Kind::Lost, None, "lost")]);
+    assert!(there.permits(&key(2), &key(1), now()), "what is under way goes on");
+    // The agent comes to the replica that is left.
+    let agent = there.connect(AGENT, 100).unwrap();
+    there.update_self(agent, proper(1), key(1)).unwrap();
+    assert_eq!(heard(there, client), [of(AGENT, Kind::Node, Some(1), "node update")]);
+    assert_eq!(heard(there, agent), [of(CLIENT, Kind::Node, Some(2), "init")]);
+}
+
+#[test]
+fn a_peer_is_where_it_connected_last() {
+    let mut world = World::new();
+    let first = world.connect(0, CLIENT);
+    world.cores[0].update_self(first, proper(1), key(1)).unwrap();
+    world.settle();
+    let second = world.connect(1, CLIENT);
+    world.cores[1].update_self(second, proper(2), key(2)).unwrap();
+    // Late news of the first connection change nothing.
+    world.cores[0].update_self(first, proper(3), key(3)).unwrap();
+    world.arrive(0, 10);
+    assert_eq!(heard(&mut world.cores[1], second), []);
+    world.settle();
+    let words = "peer ID overwritten by new connection".to_owned();
+    assert_eq!(heard(&mut world.cores[0], first), [Heard::Closed(Some(words))]);
+    world.cores[0].leave(first, now());
+    world.settle();
+    for core in &world.cores {
+        assert_eq!(core.node(CLIENT).map(|node| node.id), Some(2));
+    }
+}
+
+proptest! {
+    /// Whatever happens at two replicas, and however late they hear of it: once they have heard
+    /// everything they agree on all peers, nodes and tunnels, and each session knows its partners.
+    #[test]
+    fn replicas_agree(
+        events in prop::collection::vec((event(), 0..2usize, 0..2usize, 0..4usize), 0..120),
+    ) {
+        let id = |number: u8| PeerId::from_bytes([number + 1; 16]);
+        let mut world = World::new();
+        let mut sessions: [[Option<SessionId>; 4]; 2] = Default::default();
+        for (event, replica, teller, count) in events {
+            world.arrive(teller, count);
+            let session = |p: u8| sessions[replica][usize::from(p)];
+            let core = &mut world.cores[replica];
+            match event {
+                Event::Connect(p) => {
+                    let new = world.connect(replica, id(p));
+                    if let Some(old) = sessions[replica][usize::from(p)].replace(new) {
+                        world.cores[replica].leave(old, now());
+                    }
+                }
+                Event::Node(p, k) => if let Some(session) = session(p) {
+                    let _ = core.update_self(session, proper(k + 1), key(k + 1));
+                }
+                Event::Tunnel(p, q) => if let Some(session) = session(p) {
+                    let _ = core.add_tunnel(session, id(q));
+                }
+                Event::NoTunnel(p, q) => if let Some(session) = session(p) {
+                    let _ = core.remove_tunnel(session, id(q));
+                }
+                Event::Ready(p, q) => if let Some(session) = session(p) {
+                    let _ = core.ready(session, id(q));
+                }
+                Event::Disconnect(p) | Event::Lost(p) => if let Some(session) = session(p) {
+                    if matches!(event, Event::Disconnect(_)) {
+                        let _ = core.disconnect(session);
+                    }
+                    core.leave(session, now());
+                    sessions[replica][usize::from(p)] = None;
+                }
+                Event::Read(p) => if let Some(session) = session(p) {
+                    heard(core, session);
+                }
+            }
+        }
+        world.settle();
+        let state = |core: &Core| {
+            let peers: std::collections::BTreeMap<PeerId, (u64, Option<i64>)> = core
+                .peers
+                .iter()
+                .map(|(id, peer)| (*id, (peer.since, peer.node.as_ref().map(|node| node.id))))
+                .collect();
+            (peers, core.tunnels.iter().collect::<BTreeSet<_>>())
+        };
+        prop_assert_eq!(state(&world.cores[0]), state(&world.cores[1]));
+        for (replica, core) in world.cores.iter().enumerate() {
+            for (peer, known) in &core.peers {
+                let other = &world.cores[1 - replica].peers[peer];
+                match known.place {
+                    Place::Here(_) => prop_assert_eq!(other.place, Place::There(REPLICAS[replica])),
+                    Place::There(_) => prop_assert!(matches!(other.place, Place::Here(_))),
+                }
+            }
+        }
     }
 }
