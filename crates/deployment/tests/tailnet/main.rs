@@ -4,4 +4,5 @@
 mod coordinator;
 mod peers;
 mod relay;
+mod replicas;
 mod support;

@@ -291,7 +291,8 @@ impl Others {
         let heard = match self.0.get(from) {
             Some(other) if *number <= other.number => return Heard::Again,
             Some(other) if other.lost || *number != other.number + 1 => Heard::Missing,
-            // One that is new to us tells everything, for we have said hello, or it says so.
+            // Whether it has heard our hello cannot be told.
+            None if !matches!(message, Message::Hello(_) | Message::Bye) => Heard::Missing,
             Some(_) | None => Heard::New,
         };
         let other = self.0.entry(*from).or_insert_with(|| Other {
@@ -359,7 +360,7 @@ mod tests {
         let mut others = Others::default();
         let mut say = |number, message| others.heard(&Said { from: A, number, message });
         let alive = || Message::Alive(Presence::default());
-        assert_eq!(say(5, alive()), Heard::New, "the first of somebody new");
+        assert_eq!(say(5, alive()), Heard::Missing, "somebody who was there before");
         assert_eq!(say(6, alive()), Heard::New);
         assert_eq!(say(6, alive()), Heard::Again);
         assert_eq!(say(5, Message::Bye), Heard::Again);
