@@ -14,7 +14,8 @@ pub(crate) use self::progress::build_lines;
 
 use std::{sync::Arc, time::Duration};
 
-use coderctl_tunneler::{Config, Policy};
+use coderctl_tunneler::{Config, Exit, Outcome, Policy, State};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::{
@@ -37,6 +38,10 @@ const ATTEMPTS: u32 = 3;
 /// How long an agent may take to connect for the first time after its workspace has started. The
 /// Go client waits for ever, which no CI job wants; a slow machine boots in a few minutes.
 const AGENT_DEADLINE: Duration = Duration::from_secs(600);
+
+/// How long the reason for the loss of a session may be asked for: as long as somebody waits gladly
+/// for a better word than "lost".
+const WHY: Duration = Duration::from_secs(2);
 
 /// What a command asks the driver for.
 pub struct Request {
@@ -89,6 +94,7 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
             return Err(CommandError::msg(kind, "interrupted before it was done"));
         }
     };
+    let id = workspace.id;
     let report = usage_app.is_some();
     let (deployment, first) =
         Deployment::new(client.clone(), dialer, ui, workspace, target.agent, usage_app);
@@ -106,10 +112,38 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
     config.deadlines.agent = Some(dial_timeout().unwrap_or(AGENT_DEADLINE));
     let driver = Driver::new(Arc::new(deployment), ui, progress, config, app, report);
     let ended = driver.run(first, &mut signals).await?;
-    match ended.app_error {
+    let result = match ended.app_error {
         Some(error) => Err(error),
         None => conclude(ended.exit, &quoted(&name), ended.signal.map(|signal| signal.number())),
+    };
+    match result {
+        Err(error) if error.kind == Kind::Lost => {
+            Err(why_lost(client, id, &name).await.unwrap_or(error))
+        }
+        result => result,
     }
+}
+
+/// Why a session was lost, where its workspace knows: an agent whose workspace is stopped breaks
+/// its sessions off, perhaps before the watch has told us of the stop.
+async fn why_lost(client: &Client, workspace: Uuid, name: &str) -> Option<CommandError> {
+    let outcome = match timeout(WHY, client.workspace(workspace)).await.ok()? {
+        Ok(workspace) => {
+            let build = &workspace.latest_build;
+            let effective = matches!(build.job.status.as_str(), "pending" | "running" | "succeeded");
+            match build.transition.as_str() {
+                "stop" if effective => Outcome::WorkspaceStopped,
+                "delete" if effective => Outcome::WorkspaceDeleted,
+                _ => return None,
+            }
+        }
+        Err(error) if error.status().is_some_and(|status| status.as_u16() == 410) => {
+            Outcome::WorkspaceDeleted
+        }
+        Err(_) => return None,
+    };
+    let exit = Exit { outcome, at: State::ApplicationUp, was_up: true };
+    conclude(exit, &quoted(name), None).err()
 }
 
 /// Finds the workspace by name, or by id where the name is one.
