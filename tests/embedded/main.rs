@@ -5,7 +5,12 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed step fails the test")]
 
+mod claims;
 mod demo;
+mod forwards;
+mod midway;
+mod openssh;
 mod server;
+mod sessions;
 mod states;
 mod support;

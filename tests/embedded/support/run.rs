@@ -56,6 +56,13 @@ impl Seen {
         self
     }
 
+    /// It said nothing at all, on standard error.
+    #[track_caller]
+    pub fn says_nothing(self) -> Self {
+        assert_eq!(self.stderr, "");
+        self
+    }
+
     /// It did not.
     #[track_caller]
     pub fn says_not(self, needle: &str) -> Self {

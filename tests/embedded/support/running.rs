@@ -69,18 +69,37 @@ impl Running {
         kill_process(id, signal).unwrap();
     }
 
+    /// All that it says until it ends.
+    pub fn rest(&mut self) -> &str {
+        // Somebody else may have inherited the pipe, and hold it open: not for ever.
+        while let Ok(line) = self.lines.recv_timeout(LONGEST) {
+            self.seen += &line;
+            self.seen.push('\n');
+        }
+        &self.seen
+    }
+
     /// Waits for the end; how it ended, and all of standard error.
     #[track_caller]
     pub fn finish(mut self) -> (Option<i32>, String) {
         let status = wait_for_end(&mut self.child);
-        let mut seen = std::mem::take(&mut self.seen);
-        // Somebody else may have inherited the pipe, and hold it open: not for ever.
-        while let Ok(line) = self.lines.recv_timeout(LONGEST) {
-            seen += &line;
-            seen.push('\n');
-        }
+        let seen = self.rest().to_owned();
         assert!(!seen.contains("panicked"), "{seen}");
         (status.code(), seen)
+    }
+
+    /// Kills it unless what is returned is dropped in time, so that nobody waits for ever for what
+    /// it prints.
+    pub fn deadline(&self) -> mpsc::Sender<()> {
+        let id = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || {
+            if is_done.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Gone in this very moment is as well.
+                let _ = kill_process(id, Signal::KILL);
+            }
+        });
+        done
     }
 }
 

@@ -1,0 +1,200 @@
+//! OpenSSH and what runs over it, through `coderctl ssh --stdio` as ProxyCommand.
+
+use std::process::Command;
+
+use crate::support::{
+    Running, Seen, Server, ask, binary, feed, has, local_port, noise, reverse, run, service,
+};
+
+const OPTIONS: [&str; 4] =
+    ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
+
+fn proxy() -> String {
+    format!("ProxyCommand={} ssh --stdio %h", binary())
+}
+
+/// OpenSSH's command line, for programs that take one.
+fn ssh_line() -> String {
+    let mut line = format!("ssh -F none -o '{}'", proxy());
+    for option in OPTIONS {
+        line += &format!(" -o {option}");
+    }
+    line
+}
+
+/// A program of OpenSSH's, or one that uses it, with the way there.
+fn command(server: &Server, program: &str, arguments: &[&str]) -> Command {
+    let mut all = Vec::new();
+    let proxy = proxy();
+    if matches!(program, "ssh" | "scp" | "sftp") {
+        all.extend(["-F", "none", "-o", &proxy]);
+        for option in OPTIONS {
+            all.extend(["-o", option]);
+        }
+    }
+    all.extend(arguments);
+    let mut command = server.program(program, &all);
+    command.env("GIT_SSH_COMMAND", ssh_line()).env("GIT_CONFIG_NOSYSTEM", "1");
+    command
+}
+
+fn perform(server: &Server, program: &str, arguments: &[&str], input: &[u8]) -> Seen {
+    feed(&mut command(server, program, arguments), input).ends(0)
+}
+
+#[test]
+fn ssh_runs_commands_and_carries_bytes() {
+    if !has("ssh") {
+        return;
+    }
+    let server = Server::with_dev();
+    let seen = perform(&server, "ssh", &["dev", "cat; echo done"], b"in\x00\xff");
+    assert_eq!(seen.bytes, b"in\x00\xffdone\n");
+    run(&mut command(&server, "ssh", &["dev", "exit 9"])).ends(9);
+    // A pty of OpenSSH's asking.
+    let seen = perform(&server, "ssh", &["-tt", "dev", "test -t 0 && echo terminal"], b"");
+    assert_eq!(seen.stdout, "terminal\r\n");
+    let data = noise(5, 16 << 20);
+    let seen = perform(&server, "ssh", &["dev", "cat"], &data);
+    assert!(seen.bytes == data, "{} bytes came back", seen.bytes.len());
+}
+
+#[test]
+fn scp_sftp_rsync_and_git_carry_files() {
+    let server = Server::with_dev();
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let data = noise(11, 8 << 20);
+    std::fs::write(path("source"), &data).unwrap();
+    let same = |name: &str| assert!(std::fs::read(path(name)).unwrap() == data, "{name}");
+
+    if has("scp") {
+        perform(&server, "scp", &[&path("source"), "dev:by-scp"], b"");
+        assert!(std::fs::read(server.file("dev", "by-scp")).unwrap() == data);
+        perform(&server, "scp", &["dev:by-scp", &path("by-scp")], b"");
+        same("by-scp");
+        // The old protocol, too, without sftp.
+        perform(&server, "scp", &["-O", "dev:by-scp", &path("by-old-scp")], b"");
+        same("by-old-scp");
+    }
+    if has("sftp") {
+        let batch = format!(
+            "mkdir d\nput {} d/f\nchmod 600 d/f\nrename d/f d/g\nls -l d\nget d/g {}\nrm d/g\nrmdir d\n",
+            path("source"),
+            path("by-sftp")
+        );
+        let seen = perform(&server, "sftp", &["-b", "-", "dev"], batch.as_bytes());
+        assert!(seen.stdout.contains("-rw-------"), "{seen:?}");
+        same("by-sftp");
+        assert!(!server.file("dev", "d").exists());
+    }
+    if has("rsync") {
+        let ssh = ssh_line();
+        perform(&server, "rsync", &["-e", &ssh, &path("source"), "dev:by-rsync"], b"");
+        perform(&server, "rsync", &["-e", &ssh, "dev:by-rsync", &path("by-rsync")], b"");
+        same("by-rsync");
+    }
+    if has("git") {
+        let own = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+        let git = |arguments: &[&str]| perform(&server, "git", arguments, b"");
+        git(&["init", "-q", &path("repository")]);
+        std::fs::write(path("repository/file"), &data).unwrap();
+        git(&["-C", &path("repository"), "add", "file"]);
+        let commit = ["-C", &path("repository"), "commit", "-qm", "t"];
+        git(&[&own[..], &commit[..]].concat());
+        let url = format!("ssh://dev{}", server.file("dev", "bare").display());
+        git(&["init", "-q", "--bare", server.file("dev", "bare").to_str().unwrap()]);
+        git(&["-C", &path("repository"), "push", "-q", &url, "HEAD:refs/heads/main"]);
+        git(&["clone", "-q", "-b", "main", &url, &path("clone")]);
+        same("clone/file");
+    }
+}
+
+#[test]
+fn ssh_forwards_ports_and_sockets_both_ways() {
+    if !has("ssh") {
+        return;
+    }
+    let server = Server::with_dev();
+    let remote = service(reverse);
+    let place = tempfile::tempdir().unwrap();
+    let socket = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let to_port = format!("127.0.0.1:{remote}");
+    let forwards = [
+        // From here to a port there, by a socket here.
+        ["-L", &format!("{}:{to_port}", socket("here"))],
+        // From there to a port here: by a socket, and by a free port.
+        ["-R", &format!("{}:{to_port}", socket("there"))],
+        ["-R", &format!("127.0.0.1:0:{to_port}")],
+        // And from here through all of it.
+        ["-L", &format!("{}:{}", socket("through"), socket("there"))],
+    ];
+    let mut arguments = vec!["-v", "-o", "LogLevel=DEBUG1", "-o", "ExitOnForwardFailure=yes"];
+    arguments.extend(forwards.iter().flatten().copied());
+    arguments.extend(["dev", "echo up >&2; cat"]);
+    let mut command = command(&server, "ssh", &arguments);
+    let mut ssh = Running::start(command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()));
+    ssh.wait_for("up");
+    for name in ["here", "there", "through"] {
+        assert_eq!(ask_at(&socket(name), b"abc"), b"cba", "{name}");
+    }
+    let line = ssh.seen().lines().find(|line| line.contains("Allocated port")).map(str::to_owned);
+    let line = line.unwrap_or_else(|| ssh.wait_for("Allocated port"));
+    let port: u16 =
+        line.split("Allocated port ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(ask(port, b"abc"), b"cba");
+    drop(ssh.child.stdin.take());
+    let (code, said) = ssh.finish();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+fn ask_at(socket: &str, bytes: &[u8]) -> Vec<u8> {
+    use std::io::{Read, Write};
+    let mut connection = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    connection.set_read_timeout(Some(crate::support::LONGEST)).unwrap();
+    connection.write_all(bytes).unwrap();
+    connection.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn ssh_forwards_its_agent() {
+    if !(has("ssh") && has("ssh-agent") && has("ssh-add") && has("ssh-keygen")) {
+        return;
+    }
+    let server = Server::with_dev();
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let key = ["-q", "-t", "ed25519", "-N", "", "-C", "key-of-tests", "-f", &path("key")];
+    run(&mut server.program("ssh-keygen", &key)).ends(0);
+    let mut agent = server.program("ssh-agent", &["-D", "-a", &path("agent")]);
+    agent.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let _agent = Running::start(&mut agent);
+    crate::support::until("the SSH agent listens", || {
+        std::os::unix::net::UnixStream::connect(path("agent")).ok()
+    });
+    let with = |mut command: Command| run(command.env("SSH_AUTH_SOCK", path("agent"))).ends(0);
+    with(server.program("ssh-add", &["-q", &path("key")]));
+    let seen = with(command(&server, "ssh", &["-A", "dev", "ssh-add -l"]));
+    assert!(seen.stdout.contains("key-of-tests"), "{seen:?}");
+    let seen = run(command(&server, "ssh", &["dev", "ssh-add -l"]).env("SSH_AUTH_SOCK", path("agent")));
+    seen.ends(2);
+}
+
+#[test]
+fn a_forward_of_ours_beside_openssh() {
+    // Both at once on one agent.
+    if !has("ssh") {
+        return;
+    }
+    let server = Server::with_dev();
+    let spec = format!("127.0.0.1:0:{}", service(reverse));
+    let mut forward = server.background(&["port-forward", "dev", "--tcp", &spec]);
+    let local = local_port(&forward.wait_for("Forwarding"));
+    forward.wait_for("Ready!");
+    let seen = perform(&server, "ssh", &["dev", "cat"], b"through OpenSSH");
+    assert_eq!(seen.stdout, "through OpenSSH");
+    assert_eq!(ask(local, b"abc"), b"cba");
+}
