@@ -22,7 +22,8 @@
 //!
 //! **What is under way is bounded.** A relay holds 512 packets for a client and forgets the rest,
 //! so all streams together may have only so much unacknowledged ([`StackConfig::in_flight`]); each
-//! gets a fair share. [`Stack::send`] hands out no more room than that.
+//! gets a fair share. [`Stack::send`] hands out no more room than that. What others may have under
+//! way to us is bounded as well, by the windows that we offer (the private `intake` module).
 //!
 //! **A port may be decided on as it is asked for.** With [`Stack::forward`] a SYN to a port where
 //! nobody listens is held back and told by [`Stack::poll_arrival`]; only [`Stack::accept_syn`] lets
@@ -44,6 +45,7 @@ mod connection;
 mod device;
 mod forwarder;
 mod id;
+mod intake;
 mod listener;
 mod owed;
 mod ping;

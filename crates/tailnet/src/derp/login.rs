@@ -4,6 +4,8 @@
 //! The relay says its key in the clear; each side then proves its own by a box that only the other
 //! can open. A client need not wait for the relay's half before it sends packets.
 
+use std::fmt;
+
 use bytes::BytesMut;
 use crypto_box::SalsaBox;
 use crypto_box::aead::AeadInPlace;
@@ -21,7 +23,7 @@ pub const NONCE_LENGTH: usize = 24;
 const TAG_LENGTH: usize = 16;
 
 /// What a client says about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientInfo {
     /// [`VERSION`].
     #[serde(default)]
@@ -29,12 +31,26 @@ pub struct ClientInfo {
     /// It answers pings.
     #[serde(rename = "CanAckPings", default)]
     pub can_ack_pings: bool,
+    /// Another relay shows by this that it is one of the same deployment; ordinary clients have
+    /// none. Prints as redacted.
+    #[serde(rename = "meshKey", default, skip_serializing_if = "Option::is_none")]
+    pub mesh_key: Option<String>,
 }
 
 /// What we say about ourselves.
 impl Default for ClientInfo {
     fn default() -> Self {
-        ClientInfo { version: VERSION, can_ack_pings: true }
+        ClientInfo { version: VERSION, can_ack_pings: true, mesh_key: None }
+    }
+}
+
+impl fmt::Debug for ClientInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientInfo")
+            .field("version", &self.version)
+            .field("can_ack_pings", &self.can_ack_pings)
+            .field("mesh_key", &self.mesh_key.as_ref().map(|_| "redacted"))
+            .finish()
     }
 }
 

@@ -72,6 +72,11 @@ pub struct TcpSegment {
 pub struct TcpFlags(u8);
 
 impl TcpFlags {
+    /// The flags in the 14th byte of a TCP header.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// FIN: the sender has no more data.
     pub fn fin(self) -> bool {
         self.0 & 0x01 != 0

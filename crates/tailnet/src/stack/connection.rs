@@ -7,6 +7,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::budget::{Budget, Buffers};
+use super::intake::{Offer, Part};
 use super::owed::Owed;
 use super::timers::Timer;
 use super::{CloseReason, ConnectionStatus, ListenerId, StackConfig};
@@ -60,6 +61,9 @@ pub(super) struct Connection {
     pub(super) last_heard: Instant,
     /// What it received and has not acknowledged.
     pub(super) owed: Owed,
+    /// What the other end may send, and what it has of all that may be sent to us.
+    pub(super) offer: Offer,
+    pub(super) part: Part,
     /// Whether any packet was sent.
     pub(super) spoke: bool,
     /// When the SYN left, as long as its answer measures the round trip.
@@ -111,6 +115,8 @@ impl Connection {
             waiting_since: None,
             last_heard: now,
             owed: Owed::default(),
+            offer: Offer::default(),
+            part: Part::default(),
             spoke: false,
             syn_sent: None,
             sent_up_to: None,

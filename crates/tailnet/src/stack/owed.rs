@@ -23,13 +23,25 @@ const DELAY: Duration = Duration::from_millis(1);
 /// wants to hear of every segment.
 const BULK: u64 = 256 * 1024;
 
+/// Behind a loss a sender has to find its rate anew, and some count acknowledgements rather than
+/// bytes (smoltcp does; in a simulation a stream that lost once stayed at a third of the rate).
+const RECOVERY: u64 = 8 << 20;
+
 /// What a connection received and has not acknowledged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Owed {
     received: u64,
+    /// When so much was received, acknowledgements may be gathered.
+    bulk_from: u64,
     bytes: usize,
     since: Option<Instant>,
     urgent: bool,
+}
+
+impl Default for Owed {
+    fn default() -> Self {
+        Self { received: 0, bulk_from: BULK, bytes: 0, since: None, urgent: false }
+    }
 }
 
 impl Owed {
@@ -43,6 +55,9 @@ impl Owed {
         self.since.get_or_insert(now);
         // A hole, a copy, the end of input: the sender should know at once.
         self.urgent |= taken != length || !plain;
+        if length > 0 && taken == 0 {
+            self.bulk_from = self.received + RECOVERY;
+        }
     }
 
     /// A packet left; it acknowledges everything.
@@ -50,10 +65,15 @@ impl Owed {
         (self.bytes, self.since, self.urgent) = (0, None, false);
     }
 
+    /// Whether nothing waits to be acknowledged.
+    pub(super) fn is_clear(&self) -> bool {
+        self.since.is_none()
+    }
+
     /// Until when the acknowledgement may wait, if it may.
     pub(super) fn may_wait(&self, now: Instant) -> Option<Instant> {
         let until = self.since? + DELAY;
-        let patient = !self.urgent && self.received >= BULK && self.bytes < GATHERED;
+        let patient = !self.urgent && self.received >= self.bulk_from && self.bytes < GATHERED;
         (patient && until > now).then_some(until)
     }
 }
@@ -91,6 +111,13 @@ mod tests {
         let mut hole = bulk(now);
         hole.received(MSS, 0, true, now);
         assert_eq!(hole.may_wait(now), None);
+        hole.paid();
+        hole.received(MSS, MSS, true, now);
+        assert_eq!(hole.may_wait(now), None, "its sender recovers");
+        hole.received(RECOVERY as usize, RECOVERY as usize, true, now);
+        hole.paid();
+        hole.received(MSS, MSS, true, now);
+        assert_eq!(hole.may_wait(now), Some(now + DELAY));
         let mut end = bulk(now);
         end.received(MSS, MSS, false, now);
         assert_eq!(end.may_wait(now), None);

@@ -21,6 +21,7 @@ use super::budget::{Budget, Buffers};
 use super::connection::{Connection, Tuple};
 use super::device::Door;
 use super::forwarder::Forwarder;
+use super::intake::Intake;
 use super::listener::Listeners;
 use super::ping::Pings;
 use super::random::Random;
@@ -63,6 +64,7 @@ pub struct SmolStack {
     waiting_for_room: VecDeque<ConnectionId>,
     timers: Timers,
     budget: Budget,
+    intake: Intake,
     udp: Udp,
     pings: Pings,
     answers: VecDeque<(Ipv6Addr, BytesMut)>,
@@ -91,6 +93,7 @@ impl SmolStack {
         forward::set_addresses(&mut interface, &[config.address]);
         Self {
             budget: Budget::new(config.in_flight, now),
+            intake: Intake::new(now),
             addresses: vec![config.address],
             config,
             interface,
@@ -298,6 +301,7 @@ impl Stack for SmolStack {
         }
         connection.seen = connection.socket().recv_queue();
         self.settle(id, now);
+        self.tell_room(id);
         Ok(taken)
     }
 

@@ -10,6 +10,7 @@ use super::super::connection::{Tuple, is_open};
 use super::super::device::Door;
 use super::super::udp::Delivery;
 use super::super::{ConnectionId, ListenerId, StackEvent, UdpId};
+use super::transmit::offer_window;
 use super::{ANSWERS, SmolStack};
 use crate::packet::{Packet, TcpSegment, build};
 use crate::tsmp;
@@ -42,16 +43,26 @@ impl SmolStack {
         let flags = segment.flags;
         let plain = flags.ack() && !flags.syn() && !flags.fin() && !flags.rst();
         connection.owed.received(segment.payload_len, taken, plain, now);
+        if connection.offer.heard(segment, taken) {
+            self.intake.lost(now);
+        }
+        if taken > 0 {
+            self.intake.received(&mut connection.part, taken, now);
+        }
         let acknowledged = queued.saturating_sub(connection.socket().send_queue());
         if is_open(connection.socket().state())
             && let Some(sent) = connection.syn_sent.take()
         {
-            self.budget.round_trip(now.saturating_duration_since(sent), now);
+            let took = now.saturating_duration_since(sent);
+            self.budget.round_trip(took, now);
+            self.intake.round_trip(took, now);
         }
         if acknowledged > 0 {
             self.budget.acknowledged(acknowledged, now);
         }
-        if let Some(answer) = door.outgoing {
+        if let Some(mut answer) = door.outgoing {
+            let share = self.intake.share();
+            offer_window(connection, &mut answer, share);
             self.answer(packet.source, answer);
         }
         self.settle(id, now);
@@ -148,6 +159,7 @@ impl SmolStack {
         match pong {
             Some((id, time)) => {
                 self.budget.round_trip(time, now);
+                self.intake.round_trip(time, now);
                 self.events.push_back(StackEvent::Pong(id, time));
             }
             None => self.stats.unwanted += 1,

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use smoltcp::socket::tcp::State;
 
+use super::super::connection::Connection;
 use super::super::device::Door;
 use super::super::{Admission, ConnectionId, PacketSink};
 use super::SmolStack;
-use crate::packet::{Packet, Upper};
+use crate::packet::{Packet, TcpSegment, Upper, build};
 use crate::tsmp;
 
 impl SmolStack {
@@ -70,8 +72,8 @@ impl SmolStack {
             connection.queued = false;
             let mut door = Door::outgoing(sink.buffer());
             self.interface.poll_egress(clock, &mut door, connection.sockets());
-            if let Some(packet) = door.outgoing {
-                self.note_sent(id, &packet, now);
+            if let Some(mut packet) = door.outgoing {
+                self.note_sent(id, &mut packet, now);
                 sink.send(to, packet);
                 self.settle(id, now);
             } else {
@@ -92,13 +94,65 @@ impl SmolStack {
         }
     }
 
-    pub(super) fn note_sent(&mut self, id: ConnectionId, packet: &[u8], now: Instant) {
+    /// Notes what leaves; the window it offers is ours to decide.
+    pub(super) fn note_sent(&mut self, id: ConnectionId, packet: &mut [u8], now: Instant) {
         self.stats.packets_out += 1;
+        let share = self.intake.share();
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if let Ok(Packet { upper: Upper::Tcp(segment), .. }) = Packet::parse(packet)
+        if let Some(segment) = offer_window(connection, packet, share)
             && connection.said(&segment, now)
         {
             self.stats.retransmitted += 1;
         }
     }
+
+    /// Says that there is room again, if the other end may be waiting for it.
+    pub(super) fn tell_room(&mut self, id: ConnectionId) {
+        let share = self.intake.share();
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let receives = match connection.socket().state() {
+            State::Established | State::FinWait1 | State::FinWait2 => connection.ended.is_none(),
+            State::Closed
+            | State::Listen
+            | State::SynSent
+            | State::SynReceived
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => false,
+        };
+        let limit = share.min(connection.socket().recv_capacity());
+        let unread = connection.socket().recv_queue();
+        // What is owed says it as well.
+        if !receives || !connection.owed.is_clear() {
+            return;
+        }
+        let Some(sequence) = connection.sent_up_to else { return };
+        let Some(update) = connection.offer.reopens(unread, limit) else { return };
+        connection.offer.reopened(update);
+        let (acknowledgement, window) = update;
+        let tuple = connection.tuple;
+        let packet = build::acknowledgement(
+            (tuple.local, tuple.port),
+            (tuple.remote, tuple.remote_port),
+            (sequence, acknowledgement),
+            window,
+        );
+        self.answer(tuple.remote, packet);
+    }
+}
+
+/// Has a segment of a connection offer no more than its share; what it says.
+pub(super) fn offer_window(
+    connection: &mut Connection,
+    packet: &mut [u8],
+    share: usize,
+) -> Option<TcpSegment> {
+    let Ok(Packet { upper: Upper::Tcp(segment), .. }) = Packet::parse(packet) else { return None };
+    let limit = share.min(connection.socket().recv_capacity());
+    let unread = connection.socket().recv_queue();
+    if let Some(window) = connection.offer.window(&segment, unread, limit) {
+        build::set_window(packet, window);
+    }
+    Some(segment)
 }
