@@ -240,7 +240,12 @@ impl Table {
                 armed.hits(1, u64::MAX);
                 Some(becomes)
             }
-            _ => None,
+            Fault::AgentId { .. }
+            | Fault::FailCall { .. }
+            | Fault::HoldJob { .. }
+            | Fault::DropEvent { .. }
+            | Fault::DuplicateEvent { .. }
+            | Fault::Answer { .. } => None,
         });
         other.unwrap_or(of)
     }

@@ -124,10 +124,8 @@ fn lifecycle(state: State, changed_at: Option<Moment>) -> proto::UpdateLifecycle
 }
 
 fn remote(error: RpcError) -> String {
-    match error {
-        RpcError::Remote { message, .. } => message,
-        other => panic!("not the server's error: {other}"),
-    }
+    let RpcError::Remote { message, .. } = error else { panic!("not the server's error: {error}") };
+    message
 }
 
 /// Calls, and expects the server to refuse.

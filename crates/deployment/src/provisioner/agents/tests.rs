@@ -78,14 +78,14 @@ async fn a_process_is_started_left_alone_replaced_and_ended() {
     let agents = &fixture.agents;
     let first = wanted("main");
     let begun = |agent: &Wanted| format!("began agent {}\n", agent.token.expose());
-    assert_eq!(agents.start(WORKSPACE, &[first.clone()]).await.unwrap(), Started::Here);
+    assert_eq!(agents.start(WORKSPACE, std::slice::from_ref(&first)).await.unwrap(), Started::Here);
     assert!(agents.runs(WORKSPACE));
     fixture.log(|log| log == begun(&first)).await;
     // The same token, as after a claim.
-    agents.start(WORKSPACE, &[first.clone()]).await.unwrap();
+    agents.start(WORKSPACE, std::slice::from_ref(&first)).await.unwrap();
 
     let second = wanted("main");
-    agents.start(WORKSPACE, &[second.clone()]).await.unwrap();
+    agents.start(WORKSPACE, std::slice::from_ref(&second)).await.unwrap();
     let replaced = format!("{}ended\n{}", begun(&first), begun(&second));
     fixture.log(|log| log == replaced).await;
 
