@@ -106,9 +106,11 @@ fn a_command_runs_under_forwards_and_its_status_is_passed_on() {
     let server = Server::with_dev();
     let (one, other) = (service(reverse), service(reverse));
     let tcp = [format!("0:{one}"), format!("0:{other}")];
-    let line = format!("test $CODERCTL_PORT = $CODERCTL_PORT_{one} && \
+    let line = format!(
+        "test $CODERCTL_PORT = $CODERCTL_PORT_{one} && \
                         test $CODERCTL_PORT != $CODERCTL_PORT_{other} && \
-                        echo $CODERCTL_PORT && exit 9");
+                        echo $CODERCTL_PORT && exit 9"
+    );
     let start = ["port-forward", "dev", "--tcp", &tcp[0], "--tcp", &tcp[1], "--"];
     let seen = server.run(&[&start[..], &["sh", "-c", &line]].concat()).ends(9);
     seen.stdout.trim().parse::<u16>().unwrap();

@@ -222,16 +222,6 @@ fn a_forward_outlives_its_server() {
 }
 
 #[test]
-fn a_session_ends_with_255_when_its_agent_is_killed() {
-    let mut apart = Apart::new();
-    let session = apart.session();
-    apart.agent = None;
-    let (code, said) = session.finish();
-    assert_eq!(code, Some(255), "{said}");
-    assert!(said.contains("connection lost"), "{said}");
-}
-
-#[test]
 fn a_session_whose_agent_leaves_in_order_ends_at_once() {
     let mut apart = Apart::new();
     let session = apart.session();

@@ -133,7 +133,9 @@ fn ssh_forwards_ports_and_sockets_both_ways() {
     arguments.extend(forwards.iter().flatten().copied());
     arguments.extend(["dev", "echo up >&2; cat"]);
     let mut command = command(&server, "ssh", &arguments);
-    let mut ssh = Running::start(command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()));
+    let mut ssh = Running::start(
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()),
+    );
     ssh.wait_for("up");
     for name in ["here", "there", "through"] {
         assert_eq!(ask_at(&socket(name), b"abc"), b"cba", "{name}");
@@ -179,7 +181,8 @@ fn ssh_forwards_its_agent() {
     with(server.program("ssh-add", &["-q", &path("key")]));
     let seen = with(command(&server, "ssh", &["-A", "dev", "ssh-add -l"]));
     assert!(seen.stdout.contains("key-of-tests"), "{seen:?}");
-    let seen = run(command(&server, "ssh", &["dev", "ssh-add -l"]).env("SSH_AUTH_SOCK", path("agent")));
+    let seen =
+        run(command(&server, "ssh", &["dev", "ssh-add -l"]).env("SSH_AUTH_SOCK", path("agent")));
     seen.ends(2);
 }
 

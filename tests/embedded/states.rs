@@ -76,8 +76,7 @@ fn commands_that_find_it_starting_join_that_build() {
 fn commands_that_start_it_at_the_same_time_make_one_build() {
     let server = Server::with_dev();
     server.run(&["stop", "dev", "-y"]).ends(0);
-    let all: Vec<_> =
-        (0..4).map(|_| server.background(&["ssh", "dev", "--", "exit 7"])).collect();
+    let all: Vec<_> = (0..4).map(|_| server.background(&["ssh", "dev", "--", "exit 7"])).collect();
     for ssh in all {
         let (code, said) = ssh.finish();
         assert_eq!(code, Some(7), "{said}");

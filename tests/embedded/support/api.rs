@@ -50,11 +50,6 @@ impl Api {
         Some((answer.status(), body))
     }
 
-    /// Asks with a JSON body; `None` when no answer came.
-    pub fn try_json(&self, method: Method, path: &str, body: &Value) -> Option<(StatusCode, Value)> {
-        self.try_ask(method, path, "application/json", body.to_string())
-    }
-
     /// Asks, and is answered with success.
     #[track_caller]
     fn done(&self, method: Method, path: &str, body: &Value) -> Value {
@@ -88,9 +83,8 @@ impl Api {
     /// Makes a template, or the next version of one; its id.
     #[track_caller]
     pub fn template(&self, name: &str, text: &str) -> String {
-        let (status, file) = self
-            .try_ask(Method::POST, "/files", "application/toml", text.to_owned())
-            .unwrap();
+        let (status, file) =
+            self.try_ask(Method::POST, "/files", "application/toml", text.to_owned()).unwrap();
         assert_eq!(status, StatusCode::CREATED, "{file}");
         let organization = &self.get("/users/me/organizations")[0]["id"];
         let organization = format!("/organizations/{}", organization.as_str().unwrap());

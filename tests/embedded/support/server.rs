@@ -28,7 +28,6 @@ pub struct Ready {
 pub struct Options {
     arguments: Vec<String>,
     faults: bool,
-    errors_expected: bool,
 }
 
 impl Options {
@@ -54,12 +53,6 @@ impl Options {
         self
     }
 
-    /// Whose log may tell of errors, where those are what the test is about.
-    pub fn errors_expected(mut self) -> Self {
-        self.errors_expected = true;
-        self
-    }
-
     /// Starts it on a state of its own.
     pub fn start(self) -> Server {
         let home = Arc::new(TempDir::new().unwrap());
@@ -78,7 +71,6 @@ pub struct Server {
     own: PathBuf,
     said: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
-    options: Options,
 }
 
 impl Deref for Server {
@@ -101,7 +93,8 @@ impl Server {
     }
 
     fn on(home: Arc<TempDir>, state: PathBuf, options: Options) -> Self {
-        let own = tempfile::Builder::new().prefix("server-").tempdir_in(home.path()).unwrap().keep();
+        let own =
+            tempfile::Builder::new().prefix("server-").tempdir_in(home.path()).unwrap().keep();
         let ready_file = own.join("ready.json");
         let mut command = coderctl(home.path());
         command
@@ -139,12 +132,7 @@ impl Server {
         }
         let ready: Ready = serde_json::from_slice(&std::fs::read(&ready_file).unwrap()).unwrap();
         let client = Client { home, url: ready.url.clone(), token: ready.token.clone() };
-        Self { child, client, ready, state, own, said, reader: Some(reader), options }
-    }
-
-    /// Another one on the same state, at the same time.
-    pub fn beside(&self, options: Options) -> Self {
-        Self::on(Arc::clone(&self.client.home), self.state.clone(), options)
+        Self { child, client, ready, state, own, said, reader: Some(reader) }
     }
 
     /// Another one on the same state, once this one has been killed without a warning.
@@ -205,7 +193,7 @@ impl Drop for Server {
             );
         } else {
             assert!(!said.contains("panicked"), "{said}");
-            assert!(self.options.errors_expected || !said.contains(" ERROR "), "{said}");
+            assert!(!said.contains(" ERROR "), "{said}");
         }
     }
 }
