@@ -101,7 +101,7 @@ fn many_sessions_at_once() {
 fn a_signal_reaches_the_command_and_a_second_one_ends_at_once() {
     let server = Server::with_dev();
     // It ends when it is told to, and says so.
-    let patient = "trap 'echo caught >&2; exit 9' TERM; echo set >&2; while :; do read _; done";
+    let patient = "trap 'echo caught >&2; exit 9' TERM; echo set >&2; while read _ || [ $? -gt 128 ]; do :; done";
     let mut command = server.command(&["ssh", "dev", "--", patient]);
     let mut session = crate::support::Running::start(command.stdin(Stdio::piped()));
     session.wait_for("set");
@@ -110,7 +110,7 @@ fn a_signal_reaches_the_command_and_a_second_one_ends_at_once() {
     assert_eq!(session.finish().0, Some(9));
 
     // It does not.
-    let deaf = "trap 'echo caught >&2' TERM; echo set >&2; while :; do read _; done";
+    let deaf = "trap 'echo caught >&2' TERM; echo set >&2; while read _ || [ $? -gt 128 ]; do :; done";
     let mut command = server.command(&["ssh", "dev", "--", deaf]);
     let mut session = crate::support::Running::start(command.stdin(Stdio::piped()));
     session.wait_for("set");

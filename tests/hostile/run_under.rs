@@ -38,7 +38,7 @@ async fn a_command_gets_our_input_and_our_signals() {
 
     for (signal, name) in [(Signal::INT, "INT"), (Signal::TERM, "TERM")] {
         let script =
-            format!("trap 'echo got; exit 5' {name}; echo ready; while :; do read x; done");
+            format!("trap 'echo got; exit 5' {name}; echo ready; while read x; do :; done");
         let mut program = deployment.start_program(&under(&["bash", "-c", &script]));
         assert_eq!(program.hear(6).await, "ready\n");
         program.signal(signal);

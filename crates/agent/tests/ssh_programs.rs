@@ -186,6 +186,18 @@ async fn echo(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Un
     stream.shutdown().await.unwrap();
 }
 
+/// Echoes every connection to the port that is returned.
+async fn echo_on_tcp() -> u16 {
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = target.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            tokio::spawn(echo(target.accept().await.unwrap().0));
+        }
+    });
+    port
+}
+
 /// Says something, ends that direction, and reads what comes back.
 async fn ask(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
     let sent = block(200_000);
@@ -224,13 +236,7 @@ async fn ssh_forwards_from_here() {
         return;
     }
     let host = Host::new(Agent::new()).await;
-    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = target.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        loop {
-            tokio::spawn(echo(target.accept().await.unwrap().0));
-        }
-    });
+    let port = echo_on_tcp().await;
     let socket = host.agent.path("target.sock");
     let target = UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move {
@@ -273,13 +279,7 @@ async fn ssh_forwards_to_here() {
         return;
     }
     let host = Host::new(Agent::new()).await;
-    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = target.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        loop {
-            tokio::spawn(echo(target.accept().await.unwrap().0));
-        }
-    });
+    let port = echo_on_tcp().await;
     // The server's choice of a port; ssh says which.
     let forward = format!("0:localhost:{port}");
     let options = ["-v", "-o", "LogLevel=VERBOSE", "-N", "-R", &forward];
@@ -316,11 +316,9 @@ async fn forwards_can_be_forbidden() {
         let blocks =
             Blocks { local_forwarding: local, reverse_forwarding: reverse, ..Blocks::default() };
         let host = Host::new(Agent::blocking(blocks)).await;
-        let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = target.local_addr().unwrap().port();
+        let port = echo_on_tcp().await;
         let socket = host.agent.path("target.sock");
         let unix = UnixListener::bind(&socket).unwrap();
-        tokio::spawn(async move { echo(target.accept().await.unwrap().0).await });
         tokio::spawn(async move { echo(unix.accept().await.unwrap().0).await });
 
         let words = format!("localhost:{port}");

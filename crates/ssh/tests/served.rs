@@ -218,7 +218,7 @@ async fn what_is_said_to_a_running_program() {
     assert_eq!(session.exit().await, Exit::Lost(Error::NoStatus));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn much_goes_both_ways_across_new_keys_of_both_sides() {
     const MUCH: usize = 32 << 20;
     let block: Vec<u8> =
@@ -295,7 +295,8 @@ async fn a_client_that_does_not_take_one_channel_gets_the_others() {
     assert_eq!(flooded, 101_000);
 }
 
-#[tokio::test]
+/// On several threads, so that nobody's waking is lost between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_channels_share_the_connection() {
     const CHANNELS: u32 = 200;
     let (io, _server) = start(1 << 14, config());

@@ -131,7 +131,8 @@ impl Server {
         }
         match self.serve_client(stream).await {
             Ok(()) => tracing::debug!(%peer, "ssh connection ended"),
-            Err(error @ Error::Disconnected { .. }) => {
+            // Go's library closes the stream without a word.
+            Err(error @ (Error::Disconnected { .. } | Error::Ended(_))) => {
                 tracing::debug!(%peer, %error, "ssh connection ended");
             }
             Err(error) => tracing::info!(%peer, %error, "ssh connection lost"),

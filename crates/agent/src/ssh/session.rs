@@ -118,9 +118,10 @@ async fn attend(
     };
     if let Program::Subsystem(_) = start.program {
         let Streams { mut stdin, mut stdout, .. } = streams;
+        let place = (environment.directory(), environment.home());
         return tokio::select! {
             end = gone(control) => end,
-            end = sftp::serve(&mut stdin, &mut stdout, environment.directory()) => match end {
+            end = sftp::serve(&mut stdin, &mut stdout, place) => match end {
                 Ok(()) => End::exit(Exit::Status(0)),
                 Err(error) => End::status(1, format!("sftp: {error}")),
             },

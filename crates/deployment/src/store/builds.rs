@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     db::Tx,
+    details::jobs,
     jobs::job_by_id,
     row::{Columns as _, to_json},
     users::found,
@@ -235,23 +236,30 @@ impl Store {
         limit: u32,
         offset: u32,
     ) -> Result<Vec<(Build, Job)>, StoreError> {
-        let rows = sqlx::query(
+        let mut tx = self.db.begin_read().await?;
+        let builds = sqlx::query(
             "SELECT * FROM builds WHERE workspace_id = $1
              ORDER BY number DESC LIMIT $2 OFFSET $3",
         )
         .bind(workspace_id.to_string())
         .bind(i64::from(limit))
         .bind(i64::from(offset))
-        .fetch_all(&self.db.reader)
+        .fetch_all(tx.on())
         .await
-        .map_err(StoreError::unavailable("read the builds of a workspace"))?;
-        let mut builds = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let build = build(row)?;
-            let job = job_by_id(&self.db.reader, build.job_id).await?;
-            builds.push((build, job));
-        }
-        Ok(builds)
+        .map_err(StoreError::unavailable("read the builds of a workspace"))?
+        .iter()
+        .map(build)
+        .collect::<Result<Vec<_>, _>>()?;
+        let job_ids: Vec<Uuid> = builds.iter().map(|build| build.job_id).collect();
+        let mut jobs = jobs(&mut tx, &job_ids).await?;
+        builds
+            .into_iter()
+            .map(|build| {
+                let job =
+                    jobs.remove(&build.job_id).ok_or(StoreError::NotFound("provisioner job"))?;
+                Ok((build, job))
+            })
+            .collect()
     }
 
     /// Sets when the workspace will be stopped.

@@ -15,7 +15,7 @@ use super::{
     placeholders,
     row::Columns as _,
     templates::template_by_id,
-    workspaces::workspace_by_id,
+    workspaces::workspace,
 };
 use crate::{
     decide::{tokens::BuildFacts, watch::WatchedAgent},
@@ -101,6 +101,7 @@ impl Store {
     ) -> Result<Vec<WorkspaceDetails>, StoreError> {
         let mut tx = self.db.begin_read().await?;
         let mut all = Vec::with_capacity(ids.len());
+        let mut templates = HashMap::<Uuid, Template>::new();
         for ids in ids.chunks(IDS_PER_STATEMENT) {
             let rows = many(
                 &mut tx,
@@ -126,13 +127,17 @@ impl Store {
                 .into_iter()
                 .map(|details| (details.build.workspace_id, details))
                 .collect();
-            let mut templates = HashMap::<Uuid, Template>::new();
+            let mut workspaces = HashMap::new();
+            for row in &many(&mut tx, "SELECT * FROM workspaces WHERE id", "", ids).await? {
+                let workspace = workspace(row)?;
+                workspaces.insert(workspace.id, workspace);
+            }
             for id in ids {
-                let (Some(latest_build), Some(owner_name)) = (latest.remove(id), owners.remove(id))
+                let (Some(workspace), Some(latest_build), Some(owner_name)) =
+                    (workspaces.remove(id), latest.remove(id), owners.remove(id))
                 else {
                     continue;
                 };
-                let workspace = workspace_by_id(tx.on(), *id).await?;
                 let template = match templates.get(&workspace.template_id) {
                     Some(template) => template.clone(),
                     None => {
@@ -259,6 +264,16 @@ async fn many(
     Ok(all)
 }
 
+/// The jobs with these ids.
+pub(super) async fn jobs(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
+    let mut jobs = HashMap::with_capacity(ids.len());
+    for row in &many(tx, "SELECT * FROM jobs WHERE id", "", ids).await? {
+        let job = job(row)?;
+        jobs.insert(job.id, job);
+    }
+    Ok(jobs)
+}
+
 fn resource(row: &AnyRow) -> Result<Resource, StoreError> {
     Ok(Resource {
         id: row.uuid("id")?,
@@ -318,11 +333,7 @@ async fn with_resources(tx: &mut Tx, builds: Vec<Build>) -> Result<Vec<BuildDeta
     {
         names.insert(row.uuid("id")?, (row.text("version_name")?, row.text("initiator_name")?));
     }
-    let mut jobs: HashMap<Uuid, Job> = HashMap::new();
-    for row in &many(tx, "SELECT * FROM jobs WHERE id", "", &job_ids).await? {
-        let job = job(row)?;
-        jobs.insert(job.id, job);
-    }
+    let mut jobs = jobs(tx, &job_ids).await?;
 
     builds
         .into_iter()

@@ -75,14 +75,20 @@ pub struct CompletedJob {
     pub workspace: Workspace,
 }
 
-/// The job, locked, if the lease is the one that is good.
-async fn leased(tx: &mut Tx, lease: JobLease) -> Result<Job, StoreError> {
+/// The job, locked, if the lease is the one that is good. If it is not, the transaction is undone
+/// before this returns: as long as the job is locked, those who look for work pass it by.
+pub(super) async fn leased(mut tx: Tx, lease: JobLease) -> Result<(Tx, Job), StoreError> {
     tx.lock(Lock::Job(lease.job_id)).await?;
     let job = job_by_id(tx.on(), lease.job_id).await?;
     let holds = job.completed_at.is_none()
         && job.worker_id == Some(lease.worker_id)
         && job.attempt == lease.attempt;
-    if holds { Ok(job) } else { Err(Conflict::LeaseLost.into()) }
+    if holds {
+        Ok((tx, job))
+    } else {
+        tx.rollback().await;
+        Err(Conflict::LeaseLost.into())
+    }
 }
 
 /// Ends a locked job.
@@ -176,8 +182,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<JobStatus, StoreError> {
         const DOING: &str = "keep a job";
-        let mut tx = self.db.begin(DOING).await?;
-        let job = leased(&mut tx, lease).await?;
+        let (mut tx, job) = leased(self.db.begin(DOING).await?, lease).await?;
         sqlx::query("UPDATE jobs SET lease_until = $2, updated_at = $3 WHERE id = $1")
             .bind(lease.job_id.to_string())
             .bind(now.plus(until).micros())
@@ -196,8 +201,7 @@ impl Store {
     /// [`Conflict::LeaseLost`].
     pub async fn release_job(&self, lease: JobLease, now: Timestamp) -> Result<(), StoreError> {
         const DOING: &str = "give a job back";
-        let mut tx = self.db.begin(DOING).await?;
-        leased(&mut tx, lease).await?;
+        let (mut tx, _) = leased(self.db.begin(DOING).await?, lease).await?;
         sqlx::query(
             "UPDATE jobs SET worker_id = NULL, lease_until = NULL, updated_at = $2 WHERE id = $1",
         )
@@ -226,7 +230,7 @@ impl Store {
         let build = self.build_of_job(lease.job_id).await?;
         let mut tx = self.db.begin(DOING).await?;
         tx.lock(Lock::Workspace(build.workspace_id)).await?;
-        let before = leased(&mut tx, lease).await?;
+        let (mut tx, before) = leased(tx, lease).await?;
         let status = job_status_after(before.status(), JobEvent::Complete)?;
         if status == JobStatus::Succeeded {
             for (position, resource) in resources.iter().enumerate() {
@@ -274,8 +278,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Job, StoreError> {
         const DOING: &str = "fail a job";
-        let mut tx = self.db.begin(DOING).await?;
-        let before = leased(&mut tx, lease).await?;
+        let (mut tx, before) = leased(self.db.begin(DOING).await?, lease).await?;
         job_status_after(before.status(), JobEvent::Fail)?;
         let job = end(&mut tx, &before, Some((error, error_code)), now).await?;
         tx.commit(DOING).await?;
@@ -290,8 +293,7 @@ impl Store {
     /// [`Conflict::LeaseLost`].
     pub async fn job_stopped(&self, lease: JobLease, now: Timestamp) -> Result<Job, StoreError> {
         const DOING: &str = "end a canceled job";
-        let mut tx = self.db.begin(DOING).await?;
-        let before = leased(&mut tx, lease).await?;
+        let (mut tx, before) = leased(self.db.begin(DOING).await?, lease).await?;
         let error = match job_status_after(before.status(), JobEvent::Stopped)? {
             JobStatus::Failed => Some(("The provisioner stopped before the build was done.", None)),
             JobStatus::Canceled

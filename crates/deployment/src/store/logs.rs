@@ -7,21 +7,21 @@ use super::{
     Store, StoreError,
     agents::agent_by_id,
     db::{Lock, Tx},
-    jobs::job_by_id,
+    jobs::leased,
     parts::storable,
     row::Columns as _,
 };
-use crate::{
-    decide::Conflict,
-    model::{
-        AgentLog, EXTERNAL_LOG_SOURCE, EXTERNAL_LOG_SOURCE_NAME, JobLease, JobLog, JobLogSource,
-        LogLevel, NewAgentLog, NewJobLog, Timestamp,
-    },
+use crate::model::{
+    AgentLog, EXTERNAL_LOG_SOURCE, EXTERNAL_LOG_SOURCE_NAME, JobLease, JobLog, JobLogSource,
+    LogLevel, NewAgentLog, NewJobLog, Timestamp,
 };
 
 /// The most bytes of output that are kept of one agent, or of one job
 /// (`coderd/agentapi/logs.go`, `coderd/provisionerdserver/provisionerdserver.go`): 1 MiB.
 pub const MAX_LOG_BYTES: i64 = 1 << 20;
+
+/// How many lines are put into one statement: a round trip for each would make a long log slow.
+const LINES_PER_STATEMENT: usize = 100;
 
 /// What became of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,17 @@ impl AppendedLogs {
     #[must_use]
     pub fn created_after(&self) -> Option<i64> {
         self.first_id.map(|id| id - 1)
+    }
+
+    /// Counts lines that were inserted. Both databases number rows of one statement in its order,
+    /// but need not return them so.
+    fn add(&mut self, rows: &[AnyRow]) -> Result<(), StoreError> {
+        for row in rows {
+            let id = row.int("id")?;
+            self.first_id = Some(self.first_id.map_or(id, |first| first.min(id)));
+            self.last_id = Some(self.last_id.map_or(id, |last| last.max(id)));
+        }
+        Ok(())
     }
 }
 
@@ -68,11 +79,22 @@ fn agent_log(row: &AnyRow) -> Result<AgentLog, StoreError> {
     })
 }
 
-/// Whether a log of `length` bytes has room for `lines`, and how long it is then.
+/// Whether a log of `length` bytes has room for `lines`, and how long it is then. An empty line
+/// counts as one byte, so that their number has an end, too.
 fn room<'a>(length: i64, lines: impl Iterator<Item = &'a String>) -> Option<i64> {
-    let bytes: usize = lines.map(String::len).sum();
+    let bytes: usize = lines.map(|line| line.len().max(1)).sum();
     let after = length.checked_add(i64::try_from(bytes).ok()?)?;
     (after <= MAX_LOG_BYTES).then_some(after)
+}
+
+/// `($1, $2), ($3, $4), …`: places for this many rows of this many columns.
+fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> =
+            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 const NOTHING: AppendedLogs = AppendedLogs {
@@ -89,7 +111,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Conflict::LeaseLost`].
+    /// [`Conflict::LeaseLost`](crate::decide::Conflict::LeaseLost).
     pub async fn append_job_logs(
         &self,
         lease: JobLease,
@@ -99,16 +121,8 @@ impl Store {
         if logs.is_empty() {
             return Ok(NOTHING);
         }
-        let mut tx = self.db.begin(DOING).await?;
         // The lock makes ids of one job visible in their order, which followers rely on.
-        tx.lock(Lock::Job(lease.job_id)).await?;
-        let job = job_by_id(tx.on(), lease.job_id).await?;
-        let holds = job.completed_at.is_none()
-            && job.worker_id == Some(lease.worker_id)
-            && job.attempt == lease.attempt;
-        if !holds {
-            return Err(Conflict::LeaseLost.into());
-        }
+        let (mut tx, job) = leased(self.db.begin(DOING).await?, lease).await?;
         let id = lease.job_id.to_string();
         let length = length_of_job_log(&mut tx, &id).await?;
         if job.logs_overflowed {
@@ -124,23 +138,24 @@ impl Store {
             return Ok(AppendedLogs { overflowed: true, newly_overflowed: true, ..NOTHING });
         };
         let mut appended = AppendedLogs { first_lines: length == 0, ..NOTHING };
-        for log in logs {
-            let row = sqlx::query(
+        for lines in logs.chunks(LINES_PER_STATEMENT) {
+            let statement = format!(
                 "INSERT INTO job_logs (job_id, created_at, source, level, stage, output)
-                 VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-            )
-            .bind(id.as_str())
-            .bind(log.created_at.micros())
-            .bind(log.source.as_str())
-            .bind(log.level.as_str())
-            .bind(storable(&log.stage))
-            .bind(storable(&log.output))
-            .fetch_one(tx.on())
-            .await
-            .map_err(StoreError::unavailable(DOING))?;
-            let id = row.int("id")?;
-            appended.first_id.get_or_insert(id);
-            appended.last_id = Some(id);
+                 VALUES {} RETURNING id",
+                places(lines.len(), 6)
+            );
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
+            for log in lines {
+                query = query
+                    .bind(id.as_str())
+                    .bind(log.created_at.micros())
+                    .bind(log.source.as_str())
+                    .bind(log.level.as_str())
+                    .bind(storable(&log.stage))
+                    .bind(storable(&log.output));
+            }
+            let rows = query.fetch_all(tx.on()).await.map_err(StoreError::unavailable(DOING))?;
+            appended.add(&rows)?;
         }
         sqlx::query("UPDATE jobs SET logs_length = $2 WHERE id = $1")
             .bind(id)
@@ -225,22 +240,23 @@ impl Store {
             source_id
         };
         let mut appended = AppendedLogs { first_lines: agent.logs_length == 0, ..NOTHING };
-        for log in logs {
-            let row = sqlx::query(
+        for lines in logs.chunks(LINES_PER_STATEMENT) {
+            let statement = format!(
                 "INSERT INTO agent_logs (agent_id, created_at, level, source_id, output)
-                 VALUES ($1, $2, $3, $4, $5) RETURNING id",
-            )
-            .bind(id.as_str())
-            .bind(log.created_at.micros())
-            .bind(log.level.as_str())
-            .bind(source_id.to_string())
-            .bind(storable(&log.output))
-            .fetch_one(tx.on())
-            .await
-            .map_err(StoreError::unavailable(DOING))?;
-            let id = row.int("id")?;
-            appended.first_id.get_or_insert(id);
-            appended.last_id = Some(id);
+                 VALUES {} RETURNING id",
+                places(lines.len(), 5)
+            );
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
+            for log in lines {
+                query = query
+                    .bind(id.as_str())
+                    .bind(log.created_at.micros())
+                    .bind(log.level.as_str())
+                    .bind(source_id.to_string())
+                    .bind(storable(&log.output));
+            }
+            let rows = query.fetch_all(tx.on()).await.map_err(StoreError::unavailable(DOING))?;
+            appended.add(&rows)?;
         }
         sqlx::query("UPDATE agents SET logs_length = $2, updated_at = $3 WHERE id = $1")
             .bind(id)

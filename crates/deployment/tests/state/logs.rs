@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     backend::{Backend, on_each},
-    world::{LEASE, World, at},
+    world::{LEASE, World, agent, at, resource},
 };
 
 pub(crate) fn line(output: &str) -> NewJobLog {
@@ -61,9 +61,9 @@ on_each! {
 
         let nothing = store.append_job_logs(taken.lease, &[]).await.unwrap();
         assert_eq!(nothing.created_after(), None);
-        let fits = MAX_LOG_BYTES - kept.iter().map(|log| log.output.len()).sum::<usize>() as i64;
-        // The NUL counts as it came, one byte, and was kept as three.
-        let fits = fits + 2;
+        // The empty line counts as one byte; the NUL as it came, one byte, though it is kept as three.
+        let bytes = "one".len() + 1 + lines[2].output.len() + "a\0b".len();
+        let fits = MAX_LOG_BYTES - i64::try_from(bytes).unwrap();
         let more = store.append_job_logs(taken.lease, &[line(&long(fits))]).await.unwrap();
         assert!(!more.overflowed && !more.first_lines);
         let over = store.append_job_logs(taken.lease, &[line("y")]).await.unwrap();
@@ -112,6 +112,39 @@ on_each! {
 
         let nobody = store.append_agent_logs(Uuid::new_v4(), source, &lines, at(10)).await;
         assert!(matches!(nobody, Err(StoreError::NotFound("workspace agent"))));
+    }
+
+    async fn of_many_lines_at_once(backend: &Backend) {
+        let store = &backend.store;
+        let world = World::new(store).await;
+        let (_, _, job) = world.created("dev").await;
+        let taken = store.acquire_job(Uuid::new_v4(), LEASE, at(3)).await.unwrap().unwrap();
+        let lines: Vec<NewJobLog> = (0..1_234).map(|number| line(&number.to_string())).collect();
+        let appended = store.append_job_logs(taken.lease, &lines).await.unwrap();
+        let kept = store.job_logs(job.id, 0, 10_000).await.unwrap();
+        assert!(kept.iter().map(|log| &log.output).eq(lines.iter().map(|log| &log.output)));
+        assert_eq!(appended.first_id, Some(kept[0].id));
+        assert_eq!(appended.last_id, Some(kept[1_233].id));
+
+        store.complete_job(taken.lease, &[resource(vec![agent("main")])], at(4)).await.unwrap();
+        let build = store.build_of_job(job.id).await.unwrap();
+        let agent = store.agents_of_build(build.id).await.unwrap()[0].id;
+        let lines: Vec<NewAgentLog> =
+            (0..1_234).map(|number| agent_line(&number.to_string())).collect();
+        let source = Uuid::new_v4();
+        let appended = store.append_agent_logs(agent, source, &lines, at(5)).await.unwrap();
+        let kept = store.agent_logs(agent, 0, 10_000).await.unwrap();
+        assert!(kept.iter().map(|log| &log.output).eq(lines.iter().map(|log| &log.output)));
+        assert_eq!(appended.first_id, Some(kept[0].id));
+        assert_eq!(appended.last_id, Some(kept[1_233].id));
+
+        // Lines that hold nothing come to an end, too.
+        let empty = vec![agent_line(""); 100_000];
+        let mut added = 0;
+        while !store.append_agent_logs(agent, source, &empty, at(6)).await.unwrap().overflowed {
+            added += 1;
+            assert!(added < 11, "more empty lines than bytes");
+        }
     }
 
     /// A follower that has seen an id never misses a lower one that comes later.

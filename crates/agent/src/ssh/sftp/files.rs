@@ -31,6 +31,7 @@ const ENTRIES: usize = 100;
 pub(super) struct Files {
     /// What relative paths are relative to.
     directory: PathBuf,
+    home: PathBuf,
     open: HashMap<u32, Handle>,
     next: u32,
 }
@@ -64,8 +65,8 @@ enum Answer {
 }
 
 impl Files {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, open: HashMap::new(), next: 0 }
+    pub(super) fn new(directory: PathBuf, home: PathBuf) -> Self {
+        Self { directory, home, open: HashMap::new(), next: 0 }
     }
 
     /// Does a request and appends the answer.
@@ -238,8 +239,7 @@ impl Files {
             [b'~', b'/', rest @ ..] => rest,
             _ => return self.path(path),
         };
-        let home = std::env::var_os("HOME").map_or_else(|| self.directory.clone(), PathBuf::from);
-        home.join(OsStr::from_bytes(rest))
+        self.home.join(OsStr::from_bytes(rest))
     }
 }
 

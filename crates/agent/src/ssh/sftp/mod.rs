@@ -27,16 +27,21 @@ const READ: usize = 64 * 1024;
 /// Answers that are collected before they are sent, in bytes.
 const ANSWERS: usize = 1 << 20;
 
-/// Serves a client until it has no more requests.
+/// Serves a client until it has no more requests. The directory is where relative paths begin; home
+/// is what `~` stands for.
 ///
 /// # Errors
 /// What broke the streams; a client that breaks the protocol.
-pub(super) async fn serve<R, W>(input: &mut R, output: &mut W, directory: PathBuf) -> io::Result<()>
+pub(super) async fn serve<R, W>(
+    input: &mut R,
+    output: &mut W,
+    (directory, home): (PathBuf, PathBuf),
+) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut files = Files::new(directory);
+    let mut files = Files::new(directory, home);
     let mut buffer = BytesMut::new();
     loop {
         let mut requests = VecDeque::new();
