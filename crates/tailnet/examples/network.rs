@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! CODER_AGENT_URL=http://127.0.0.1:3000 CODER_AGENT_TOKEN=… \
-//!     cargo run --release -p coderctl-tailnet --example agent
+//!     cargo run --release -p coderctl-tailnet --example network
 //! ```
 //!
 //! Attaches to a deployment with an agent's token, so that the data path can be tried and measured
