@@ -115,6 +115,18 @@ impl Caller {
         self.is_owner() || self.user.id == owner
     }
 
+    /// The same as of now: what a user may do can change while they follow something.
+    ///
+    /// # Errors
+    /// 404 when they may do nothing any more.
+    pub(super) async fn renew(&mut self, state: &State) -> Result<(), ApiError> {
+        self.user = state.store.user(self.user.id).await?;
+        match self.user.status {
+            UserStatus::Active | UserStatus::Dormant => Ok(()),
+            UserStatus::Suspended => Err(ApiError::not_found()),
+        }
+    }
+
     /// A user by `me`, id or name; `{user}` of a path.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use axum::{
     routing::get,
 };
 use futures_util::{Stream, stream};
+use http::StatusCode;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -80,6 +81,7 @@ impl Following {
 
     async fn read(&mut self) -> Result<String, ApiError> {
         loop {
+            self.caller.renew(&self.state).await?;
             let workspace = self.caller.workspace(&self.state, self.workspace_id).await?;
             let whole = view::workspace_by_id(&self.state, workspace.id).await?;
             let moved = self.news.follow_owner(workspace.owner_id).await;
@@ -238,8 +240,12 @@ impl Watching {
                 Ok(None) => return Reading::NoRows,
                 Err(error) => return Reading::Failed(error.to_string()),
             };
-            if !self.caller.may_use(watched.owner_id) {
-                return Reading::Unauthorized;
+            match self.caller.renew(&self.state).await {
+                Ok(()) if self.caller.may_use(watched.owner_id) => {}
+                Err(error) if error.status != StatusCode::NOT_FOUND => {
+                    return Reading::Failed(error.body.message);
+                }
+                Ok(()) | Err(_) => return Reading::Unauthorized,
             }
             match self.news.follow_owner(watched.owner_id).await {
                 Ok(false) => {
