@@ -130,7 +130,8 @@ async fn why_lost(client: &Client, workspace: Uuid, name: &str) -> Option<Comman
     let outcome = match timeout(WHY, client.workspace(workspace)).await.ok()? {
         Ok(workspace) => {
             let build = &workspace.latest_build;
-            let effective = matches!(build.job.status.as_str(), "pending" | "running" | "succeeded");
+            let effective =
+                matches!(build.job.status.as_str(), "pending" | "running" | "succeeded");
             match build.transition.as_str() {
                 "stop" if effective => Outcome::WorkspaceStopped,
                 "delete" if effective => Outcome::WorkspaceDeleted,

@@ -110,7 +110,8 @@ fn a_signal_reaches_the_command_and_a_second_one_ends_at_once() {
     assert_eq!(session.finish().0, Some(9));
 
     // It does not.
-    let deaf = "trap 'echo caught >&2' TERM; echo set >&2; while read _ || [ $? -gt 128 ]; do :; done";
+    let deaf =
+        "trap 'echo caught >&2' TERM; echo set >&2; while read _ || [ $? -gt 128 ]; do :; done";
     let mut command = server.command(&["ssh", "dev", "--", deaf]);
     let mut session = crate::support::Running::start(command.stdin(Stdio::piped()));
     session.wait_for("set");

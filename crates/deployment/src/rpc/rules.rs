@@ -5,11 +5,11 @@ use coderctl_drpc::proto::agent as proto;
 use prost_types::Timestamp as Moment;
 use uuid::Uuid;
 
-use crate::{decide::agents::report_time, store::ConnectionReport};
 use crate::model::{
-    AppHealth, ConnectionType, Lifecycle, LogLevel, MetadataReport,
-    NewAgentLog, ScriptStage, ScriptStatus, ScriptTiming, Subsystem, Timestamp,
+    AppHealth, ConnectionType, Lifecycle, LogLevel, MetadataReport, NewAgentLog, ScriptStage,
+    ScriptStatus, ScriptTiming, Subsystem, Timestamp,
 };
+use crate::{decide::agents::report_time, store::ConnectionReport};
 
 /// Bytes of a value or error of metadata (coderd/agentapi/metadata.go).
 pub(super) const MAX_METADATA: usize = 2048;

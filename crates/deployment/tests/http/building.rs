@@ -61,7 +61,10 @@ async fn a_life_from_start_to_deletion() {
         json!({"transition": "start", "reason": "ssh_connection", "rich_parameter_values": large}),
     )
     .await;
-    assert_eq!((&started["reason"], &started["status"]), (&json!("ssh_connection"), &json!("running")));
+    assert_eq!(
+        (&started["reason"], &started["status"]),
+        (&json!("ssh_connection"), &json!("running"))
+    );
     let agents = started["resources"][0]["agents"].as_array().unwrap();
     assert_eq!((agents.len(), &agents[0]["name"]), (1, &json!("main")));
     let path = format!("/workspacebuilds/{}/parameters", started["id"].as_str().unwrap());
@@ -156,7 +159,10 @@ async fn deadlines() {
     // Without a time to live there is no deadline either.
     assert_eq!(put("ttl", json!({"ttl_ms": null})).await.0, 204);
     let workspace = world.get(&one, &alice.token).await.json();
-    assert_eq!((&workspace["ttl_ms"], &workspace["latest_build"]["deadline"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&workspace["ttl_ms"], &workspace["latest_build"]["deadline"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 /// Uploads a template and makes a version of it.
@@ -198,7 +204,10 @@ async fn a_template_from_a_file() {
     assert_eq!(make("broken", &broken).await.status, StatusCode::BAD_REQUEST);
 
     let first = version(&world, "[[agents]]\nname = \"one\"", None).await;
-    assert_eq!((&first["job"]["status"], &first["template_id"]), (&json!("succeeded"), &Value::Null));
+    assert_eq!(
+        (&first["job"]["status"], &first["template_id"]),
+        (&json!("succeeded"), &Value::Null)
+    );
     let taken = make("test", &first).await;
     assert_eq!(taken.status, StatusCode::CONFLICT, "{taken:?}");
     let template = make("mine", &first).await;

@@ -40,7 +40,10 @@ async fn a_builds_log() {
     assert_eq!(text.header("content-type"), "text/plain; charset=utf-8");
     let text = String::from_utf8(text.body.to_vec()).unwrap();
     let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
-    assert_eq!(lines, ["[info] [provisioner|Planning] first", "[warn] [provisioner|Planning] second"]);
+    assert_eq!(
+        lines,
+        ["[info] [provisioner|Planning] first", "[warn] [provisioner|Planning] second"]
+    );
 
     // One that is over: what there is, then the end.
     for (query, wanted) in [("follow", all.len()), (&format!("follow=false&after={after}"), 1)] {
@@ -106,8 +109,7 @@ async fn say(world: &World, of: &Someone, outputs: &[&str]) {
     };
     let lines: Vec<_> = outputs.iter().map(line).collect();
     let source = world.store().log_sources(of.agent.id).await.unwrap()[0].id;
-    let kept =
-        world.store().append_agent_logs(of.agent.id, source, &lines, now).await.unwrap();
+    let kept = world.store().append_agent_logs(of.agent.id, source, &lines, now).await.unwrap();
     let after = kept.created_after().unwrap();
     world.state().pubsub.publish_agent_logs(of.agent.id, after).await.unwrap();
 }

@@ -1,11 +1,6 @@
 //! The HTTP face over loopback.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    unreachable_pub,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, unreachable_pub, reason = "tests")]
 
 mod building;
 mod client;

@@ -5,9 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coderctl_deployment::{
     faults::Fault,
-    model::{
-        AgentSpec, AgentToken, JobStatus, Lifecycle, NewAgent, Role, Timestamp, UserStatus,
-    },
+    model::{AgentSpec, AgentToken, JobStatus, Lifecycle, NewAgent, Role, Timestamp, UserStatus},
 };
 use coderctl_transport::{Body, Error, Message, WebSocket};
 use http::{Method, Request, StatusCode};
@@ -295,7 +293,10 @@ async fn the_whole_workspace_as_events() {
     build(&world, alice, json!({"transition": "stop"})).await;
     loop {
         let (kind, workspace) = event(&mut events).await;
-        assert_eq!((kind.as_str(), &workspace["latest_build"]["build_number"]), ("data", &json!(2)));
+        assert_eq!(
+            (kind.as_str(), &workspace["latest_build"]["build_number"]),
+            ("data", &json!(2))
+        );
         if workspace["latest_build"]["status"] == "stopped" {
             break;
         }
@@ -368,6 +369,9 @@ async fn one_change_reaches_all_its_watchers() {
     for socket in &mut others {
         // Whatever they would have been told is told by now: it was published before.
         let quiet = tokio::time::timeout(Duration::from_millis(1), socket.next()).await;
-        assert!(!matches!(quiet, Ok(Ok(Message::Text(_)) | Err(Error::Closed { .. }))), "{quiet:?}");
+        assert!(
+            !matches!(quiet, Ok(Ok(Message::Text(_)) | Err(Error::Closed { .. }))),
+            "{quiet:?}"
+        );
     }
 }

@@ -91,11 +91,9 @@ fn log_lines_without_a_source_are_external_and_without_a_level_info() {
         log_source_id: id.to_vec(),
         logs: vec![line(0), line(5), line(77)],
     };
-    for (id, wanted) in [
-        (&[][..], Uuid::nil()),
-        (&[0; 16][..], Uuid::nil()),
-        (&ID[..], Uuid::from_bytes(ID)),
-    ] {
+    for (id, wanted) in
+        [(&[][..], Uuid::nil()), (&[0; 16][..], Uuid::nil()), (&ID[..], Uuid::from_bytes(ID))]
+    {
         let (source, lines) = logs(&report(id), now()).unwrap();
         assert_eq!(source, wanted);
         let levels: Vec<_> = lines.iter().map(|line| line.level).collect();
