@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The parts may be used from different tasks. The terminal hangs up (SIGHUP to the child's
-//! foreground group) once all three are dropped; [`Child`](tokio::process::Child) is apart.
+//! foreground group) once all three are dropped; [`Child`] is apart.
 
 use std::{
     fmt, io,
