@@ -1,7 +1,7 @@
 //! A tunnel to an agent, begun before it is known which.
 //!
 //! ```text
-//!   at once       relay map (REST) · coordination socket · relay at the server's own URL
+//!   at once       connection info (REST) · coordination socket · relay at the server's own URL
 //!   agent known   add_peer ─► its node ─► handshake ─► up
 //! ```
 //!
@@ -21,7 +21,9 @@ use coderctl_tailnet::{
     derp::dial::TransportDial,
     derp_map::DerpMap,
     ids::PeerId,
-    shell::{ControlDial, ControlStream, Handle, MapRequest, Options, Status, Tailnet},
+    shell::{
+        ConnectionInfo, ControlDial, ControlStream, Handle, InfoRequest, Options, Status, Tailnet,
+    },
 };
 use coderctl_tunneler::{AgentId, Failure, FailureKind};
 use tokio::{net::TcpStream, sync::watch};
@@ -147,7 +149,7 @@ impl Dialer {
             server: client.url().clone(),
             relays: Arc::new(TransportDial::new(client.transport().clone())),
             control: coordinator(client.clone(), known.clone()),
-            map: relay_map(client.clone(), known),
+            info: connection_info(client.clone(), known),
             description: "coderctl".to_owned(),
         };
         let tailnet = Tailnet::start(options)
@@ -295,8 +297,8 @@ async fn open(
     }
 }
 
-/// Asks for the relay map: without an agent, and with it where that is refused.
-fn relay_map(client: Client, mut agent: watch::Receiver<Option<Uuid>>) -> MapRequest {
+/// Asks how peers are reached: without an agent, and with it where that is refused.
+fn connection_info(client: Client, mut agent: watch::Receiver<Option<Uuid>>) -> InfoRequest {
     Box::pin(async move {
         let info = match client.connection_info(None).await {
             Err(error) if error.status().is_some() => {
@@ -306,7 +308,11 @@ fn relay_map(client: Client, mut agent: watch::Receiver<Option<Uuid>>) -> MapReq
             outcome => outcome,
         };
         let info = info.map_err(|error: api::Error| DialError::transient(facts::chain(&error)))?;
-        DerpMap::from_json(info.derp_map.to_string().as_bytes()).map_err(DialError::transient)
+        Ok(ConnectionInfo {
+            map: DerpMap::from_value(&info.derp_map).map_err(DialError::transient)?,
+            force_websockets: info.derp_force_websockets,
+            disable_direct: info.disable_direct_connections,
+        })
     })
 }
 

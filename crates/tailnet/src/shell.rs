@@ -70,8 +70,20 @@ impl<T: AsyncRead + AsyncWrite + Send> ControlStream for T {}
 pub type ControlDial =
     Pin<Box<dyn Future<Output = Result<Pin<Box<dyn ControlStream>>, DialError>> + Send>>;
 
-/// How the relay map is asked for, before the control connection tells it.
-pub type MapRequest = Pin<Box<dyn Future<Output = Result<DerpMap, DialError>> + Send>>;
+/// What a server says about the ways to its peers, before a control connection does. Of the three
+/// only the map comes over that, too.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ConnectionInfo {
+    /// The relays, as the server wrote them.
+    pub map: DerpMap,
+    /// Relays are to be reached over WebSocket only.
+    pub force_websockets: bool,
+    /// Nothing but relays may be used.
+    pub disable_direct: bool,
+}
+
+/// How the server is asked for that.
+pub type InfoRequest = Pin<Box<dyn Future<Output = Result<ConnectionInfo, DialError>> + Send>>;
 
 /// What a tailnet is made with.
 pub struct Options {
@@ -81,8 +93,8 @@ pub struct Options {
     pub relays: Arc<dyn Dial>,
     /// Opens a stream to the coordinator, for each attempt.
     pub control: Box<dyn FnMut(Option<ResumeToken>) -> ControlDial + Send>,
-    /// Asks for the relay map, once, beside everything else.
-    pub map: MapRequest,
+    /// Asks how peers are reached, once, beside everything else.
+    pub info: InfoRequest,
     /// What we are, for people who look at the coordinator.
     pub description: String,
 }
@@ -126,7 +138,7 @@ impl Tailnet {
     /// # Errors
     /// [`NoEntropy`] when the system gives no randomness for keys.
     pub fn start(options: Options) -> Result<Self, NoEntropy> {
-        let Options { server, relays: dialer, control: dial, map, description } = options;
+        let Options { server, relays: dialer, control: dial, info, description } = options;
         let (node_key, disco_key) = (NodePrivate::random()?, DiscoPrivate::random()?);
         let mut entropy = [0_u8; 32];
         getrandom::fill(&mut entropy).map_err(|_| NoEntropy)?;
@@ -169,7 +181,7 @@ impl Tailnet {
             server,
             status: status_in,
         };
-        let driver = tokio::spawn(driver.run(control, news, orders, map));
+        let driver = tokio::spawn(driver.run(control, news, orders, info));
         Ok(Self { shared, commands, driver, status })
     }
 
@@ -300,10 +312,10 @@ impl Driver {
         control: Control,
         news: mpsc::Receiver<ControlEvent>,
         mut orders: mpsc::UnboundedReceiver<Command>,
-        map: MapRequest,
+        info: InfoRequest,
     ) {
         let (mut relay_status, room) = (self.pump.relays.status(), self.pump.relays.room());
-        let (mut news, mut map) = (Some(news), Some(map));
+        let (mut news, mut info) = (Some(news), Some(info));
         let mut batch = Vec::new();
         loop {
             let deadline = self.drain();
@@ -314,7 +326,7 @@ impl Driver {
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),
                 event = told(&mut news) => self.heard(&control, event),
-                answer = asked(&mut map) => self.map_answered(&control, answer),
+                answer = asked(&mut info) => self.informed(&control, answer),
                 Ok(()) = relay_status.changed() => {
                     let status = relay_status.borrow_and_update().clone();
                     self.relays_changed(&status);
@@ -397,11 +409,11 @@ impl Driver {
         }
     }
 
-    fn map_answered(&mut self, control: &Control, answer: Result<DerpMap, DialError>) {
+    fn informed(&mut self, control: &Control, answer: Result<ConnectionInfo, DialError>) {
         match answer {
-            Ok(mut map) => {
-                map.rewrite(&self.server);
-                self.use_map(control, map);
+            Ok(mut info) => {
+                info.map.rewrite(&self.server);
+                self.use_map(control, info.map);
             }
             // The control connection tells the map as well, and is refused for the same reasons.
             Err(error) => {
@@ -474,11 +486,11 @@ fn note(status: &watch::Sender<Status>, core: &Core, event: engine::Event) {
 }
 
 /// The answer to the one question; pending once it has been given.
-async fn asked(map: &mut Option<MapRequest>) -> Result<DerpMap, DialError> {
-    match map {
+async fn asked(info: &mut Option<InfoRequest>) -> Result<ConnectionInfo, DialError> {
+    match info {
         Some(request) => {
             let answer = request.await;
-            *map = None;
+            *info = None;
             answer
         }
         None => std::future::pending().await,

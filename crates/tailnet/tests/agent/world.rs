@@ -13,8 +13,8 @@ use coderctl_tailnet::derp::login::ServerInfo;
 use coderctl_tailnet::derp_map::{DerpMap, RelayNode};
 use coderctl_tailnet::ids::PeerId;
 use coderctl_tailnet::shell::{
-    AgentOptions, AgentTailnet, ControlStream, Incoming, Options, Request, SynReceived, Tailnet,
-    TcpStream,
+    AgentOptions, AgentTailnet, ConnectionInfo, ControlStream, Incoming, Options, Request,
+    SynReceived, Tailnet, TcpStream,
 };
 use tokio::task::JoinHandle;
 use url::Url;
@@ -154,7 +154,7 @@ impl World {
                 let stream = coordinator.connect(client_id(number));
                 Box::pin(async { Ok(Box::pin(stream) as std::pin::Pin<Box<dyn ControlStream>>) })
             }),
-            map: Box::pin(async { Ok(map) }),
+            info: Box::pin(async { Ok(ConnectionInfo { map, ..ConnectionInfo::default() }) }),
             description: String::new(),
         })
         .unwrap();
