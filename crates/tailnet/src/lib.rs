@@ -29,5 +29,6 @@ pub mod node;
 pub mod packet;
 pub mod shell;
 pub mod stack;
+pub mod stun;
 pub mod tsmp;
 pub mod wg;

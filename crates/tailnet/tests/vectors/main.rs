@@ -11,6 +11,7 @@ mod ids;
 mod keys;
 mod node;
 mod recorded;
+mod stun;
 mod tsmp;
 
 use coderctl_tailnet::keys::{DiscoPrivate, NodePrivate, RelayPrivate};
