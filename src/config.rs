@@ -197,7 +197,18 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Cause> {
 
 fn write(directory: &Path, path: &Path, content: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
+    replace(path, content.as_bytes())
+}
+
+/// Writes a file that only its owner may read, in one step: a reader sees the old content or the
+/// new one.
+///
+/// # Errors
+/// It cannot be written; what was there stays.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let draft = path.with_file_name(name);
     let written = (|| {
         // What a crash of a process of the same number left behind.
         match fs::remove_file(&draft) {
@@ -206,7 +217,7 @@ fn write(directory: &Path, path: &Path, content: &str) -> io::Result<()> {
         }
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(content.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&draft, path)
     })();

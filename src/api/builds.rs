@@ -1,7 +1,7 @@
 //! What is asked of workspaces: builds, new workspaces, and what those are made of.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -59,13 +59,6 @@ impl BuildRequest {
     #[must_use]
     pub fn new(transition: Transition, reason: Reason) -> Self {
         Self { transition, reason, template_version_id: None, rich_parameter_values: Vec::new() }
-    }
-
-    /// The same of another template version, if one is given.
-    #[must_use]
-    pub fn version(mut self, version: Option<Uuid>) -> Self {
-        self.template_version_id = version;
-        self
     }
 
     /// The same with these parameters changed.
@@ -135,16 +128,36 @@ pub struct Preset {
 }
 
 impl Client {
-    /// Asks for a build.
+    /// Asks for a build. A start gets the template's active version where the workspace or the
+    /// template wants that; `updating` is called where only the template's refusal tells.
     ///
     /// # Errors
     /// 409 when a build is active, 403 and 400 when it is refused; see [`Error`].
-    pub async fn create_build(
+    pub async fn build_workspace(
         &self,
-        workspace: Uuid,
-        request: &BuildRequest,
+        workspace: &Workspace,
+        mut request: BuildRequest,
+        updating: impl FnOnce(),
     ) -> Result<Build, Error> {
-        self.post(&format!("/workspaces/{workspace}/builds"), request).await
+        let path = format!("/workspaces/{}/builds", workspace.id);
+        let newer = workspace.newer_version();
+        if newer.is_none() || request.transition != Transition::Start {
+            return self.post(&path, &request).await;
+        }
+        if workspace.wants_newest() {
+            request.template_version_id = newer;
+        }
+        match self.post(&path, &request).await {
+            // A template that insists on its active version says it like this.
+            Err(error)
+                if error.is(StatusCode::FORBIDDEN) && request.template_version_id.is_none() =>
+            {
+                updating();
+                request.template_version_id = newer;
+                self.post(&path, &request).await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Asks for a workspace of one's own.

@@ -122,6 +122,12 @@ impl Error {
         }
     }
 
+    /// Whether the server answered with this HTTP status.
+    #[must_use]
+    pub fn is(&self, status: StatusCode) -> bool {
+        self.status() == Some(status)
+    }
+
     /// Whether the route is unknown: an older server.
     #[must_use]
     pub fn is_missing_route(&self) -> bool {

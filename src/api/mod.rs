@@ -13,7 +13,6 @@ mod builds;
 mod client;
 mod error;
 mod follow;
-mod sse;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -7,6 +7,7 @@ use std::{
 
 use coderctl_transport::{Options, Proxies, Transport};
 use futures_util::SinkExt;
+use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -16,7 +17,7 @@ use tokio::{
 use url::Url;
 use uuid::Uuid;
 
-use super::{BuildRequest, Client, Error, Fact, Reason, Token, Transition, WatchError};
+use super::{BuildRequest, Client, Error, Fact, Reason, Token, Transition, WatchError, Workspace};
 use crate::error::{CommandError, Kind};
 
 const CODER: &str = "X-Coder-Build-Version: v2.35.0\r\n";
@@ -105,10 +106,37 @@ async fn a_server_that_is_unwell_is_asked_again_and_then_given_up() {
     // A start may have begun although the server failed.
     let server = Server::always(unwell).await;
     let start = BuildRequest::new(Transition::Start, Reason::SshConnection);
-    server.client().create_build(Uuid::nil(), &start).await.unwrap_err();
+    let workspace: Workspace = serde_json::from_str(WORKSPACE).unwrap();
+    let unexpected = || panic!("nothing asked for another version");
+    server.client().build_workspace(&workspace, start, unexpected).await.unwrap_err();
     let heard = server.heard();
     assert_eq!(heard.len(), 1);
-    assert!(heard[0].starts_with("POST /api/v2/workspaces/00000000-"), "{}", heard[0]);
+    let path = format!("POST /api/v2/workspaces/{}/builds ", workspace.id);
+    assert!(heard[0].starts_with(&path), "{}", heard[0]);
+}
+
+#[tokio::test]
+async fn a_start_gets_the_active_version_where_somebody_wants_it() {
+    let refused = || answer(403, JSON, r#"{"message":"Forbidden."}"#);
+    let same: Workspace = serde_json::from_str(WORKSPACE).unwrap();
+    let mut newer = same.clone();
+    newer.template_active_version_id = Uuid::from_u128(7);
+    let mut insisting = newer.clone();
+    insisting.template_require_active_version = true;
+    // The workspace, what it is to do, how often is asked, whether something is said of an update.
+    for (workspace, transition, asked, told) in [
+        (&same, Transition::Start, 1, 0),
+        (&newer, Transition::Start, 2, 1),
+        (&insisting, Transition::Start, 1, 0),
+        (&newer, Transition::Stop, 1, 0),
+    ] {
+        let server = Server::always(refused()).await;
+        let mut updates = 0;
+        let request = BuildRequest::new(transition, Reason::Cli);
+        let built = server.client().build_workspace(workspace, request, || updates += 1).await;
+        assert!(built.unwrap_err().is(StatusCode::FORBIDDEN));
+        assert_eq!((server.heard().len(), updates), (asked, told), "{transition:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -181,6 +181,19 @@ impl Workspace {
     pub fn agents(&self) -> impl Iterator<Item = &Agent> {
         self.latest_build.resources.iter().flat_map(|resource| &resource.agents)
     }
+
+    /// The template's active version, where the latest build is of another.
+    #[must_use]
+    pub fn newer_version(&self) -> Option<Uuid> {
+        let active = self.template_active_version_id;
+        (active != self.latest_build.template_version_id && !active.is_nil()).then_some(active)
+    }
+
+    /// Whether a start is to use the template's active version.
+    #[must_use]
+    pub fn wants_newest(&self) -> bool {
+        self.template_require_active_version || self.automatic_updates == "always"
+    }
 }
 
 impl Agent {

@@ -7,18 +7,21 @@
 
 use std::time::Duration;
 
-use coderctl_transport::{Body, Message, WebSocket, WebSocketOptions};
+use coderctl_transport::{Body, EventParser, Message, ServerEvent, WebSocket, WebSocketOptions};
 use http::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Client, Error, Workspace, sse};
+use super::{Client, Error, Workspace};
 
 /// Silence after which we ask whether the server is still there; it pings at the same distance.
 const ASK_AFTER: Duration = Duration::from_secs(15);
 
 /// Silence after which it is not: three of its pings missed.
 pub(super) const DEAD_AFTER: Duration = Duration::from_secs(45);
+
+/// Longest event, in bytes: a workspace with hundreds of agents stays far below.
+const MAX_EVENT: usize = 16 << 20;
 
 /// Something that the server told.
 #[derive(Debug, Clone)]
@@ -91,7 +94,7 @@ pub struct Watch(Source);
 #[derive(Debug)]
 enum Source {
     Socket { socket: WebSocket, ended: Option<WatchError> },
-    Events { body: Body, parser: sse::Parser, waiting: Vec<sse::Event> },
+    Events { body: Body, parser: EventParser, waiting: Vec<ServerEvent> },
 }
 
 #[derive(Deserialize)]
@@ -167,7 +170,7 @@ impl Client {
 
     async fn event_stream(&self, workspace: Uuid) -> Result<Watch, WatchError> {
         let body = self.stream(&format!("/workspaces/{workspace}/watch")).await?;
-        let parser = sse::Parser::default();
+        let parser = EventParser::new(MAX_EVENT);
         Ok(Watch(Source::Events { body, parser, waiting: Vec::new() }))
     }
 }
@@ -271,8 +274,8 @@ fn read(text: &str, ended: &mut Option<WatchError>) -> Result<Fact, WatchError> 
 
 async fn from_events(
     body: &mut Body,
-    parser: &mut sse::Parser,
-    waiting: &mut Vec<sse::Event>,
+    parser: &mut EventParser,
+    waiting: &mut Vec<ServerEvent>,
 ) -> Result<Fact, WatchError> {
     loop {
         while !waiting.is_empty() {

@@ -51,7 +51,7 @@ pub struct PortForward {
     listeners: Vec<Listener>,
     command: Option<Command>,
     /// Ports that are safe although the workspace shares this host; `None` where it does not.
-    shared_host: Option<Vec<u16>>,
+    shared_host: Option<&'static [u16]>,
 }
 
 impl PortForward {
@@ -64,7 +64,7 @@ impl PortForward {
     /// The workspace is on this host: a forward that would dial its own listener is refused, but to
     /// these ports, which never leave the tunnel.
     #[must_use]
-    pub fn on_shared_host(mut self, inside: Vec<u16>) -> Self {
+    pub fn on_shared_host(mut self, inside: &'static [u16]) -> Self {
         self.shared_host = Some(inside);
         self
     }
@@ -91,7 +91,7 @@ impl App for PortForward {
             for &forward in &self.forwards {
                 self.listeners.extend(bind::bind(forward, ui).await?);
             }
-            if let Some(inside) = &self.shared_host {
+            if let Some(inside) = self.shared_host {
                 refuse_loops(&self.bound(), inside)?;
             }
             for Listener { local, remote, .. } in &self.listeners {

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::{Environment, Session, global, spelling, target::Target, until_signal};
 use crate::{
-    api::{self, Build, BuildRequest, Client, Parameter, Reason, Transition, Workspace},
+    api::{Build, BuildRequest, Client, Parameter, Reason, Transition, Workspace},
     error::{CommandError, Kind},
     tunnel::{build_lines, resolve},
     ui::{Ui, quoted},
@@ -127,19 +129,14 @@ impl<'a> Builder<'a> {
                 Step::StopFirst => {
                     self.ui.line("The last start failed; stopping first");
                     let stop = BuildRequest::new(Transition::Stop, Reason::Cli);
-                    if let Some(build) = self.ask(&workspace, &stop).await? {
+                    if let Some(build) = self.ask(&workspace, stop).await? {
                         self.follow(&name, Transition::Stop, &build).await?;
                     }
                 }
                 Step::Ask => {
-                    let version = match goal {
-                        Transition::Start => wanted_version(&workspace),
-                        Transition::Stop | Transition::Delete => None,
-                    };
-                    let request = BuildRequest::new(goal, Reason::Cli)
-                        .version(version)
-                        .parameters(parameters.to_vec());
-                    if let Some(build) = self.ask(&workspace, &request).await? {
+                    let request =
+                        BuildRequest::new(goal, Reason::Cli).parameters(parameters.to_vec());
+                    if let Some(build) = self.ask(&workspace, request).await? {
                         return self.finish(&name, goal, &build).await;
                     }
                 }
@@ -171,23 +168,13 @@ impl<'a> Builder<'a> {
     async fn ask(
         &self,
         workspace: &Workspace,
-        request: &BuildRequest,
+        request: BuildRequest,
     ) -> Result<Option<Build>, CommandError> {
-        let status = |error: &api::Error| error.status().map(|status| status.as_u16());
-        match self.api().create_build(workspace.id, request).await {
+        let updating =
+            || self.ui.line("The template wants its active version; updating the workspace");
+        match self.api().build_workspace(workspace, request, updating).await {
             Ok(build) => Ok(Some(build)),
-            Err(error) if status(&error) == Some(409) => Ok(None),
-            // A template that wants its active version says it like this.
-            Err(error) if status(&error) == Some(403) => {
-                let active = workspace.template_active_version_id;
-                let last = workspace.latest_build.template_version_id;
-                if active == last || active.is_nil() {
-                    return Err(error.into());
-                }
-                self.ui.line("The template wants its active version; updating the workspace");
-                let request = request.clone().version(Some(active));
-                Ok(Some(self.api().create_build(workspace.id, &request).await?))
-            }
+            Err(error) if error.is(StatusCode::CONFLICT) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -231,19 +218,14 @@ impl<'a> Builder<'a> {
 
     /// Shows a build's log until its job is over; answers the build as it is then.
     async fn watch(&self, build: &Build) -> Result<Build, CommandError> {
+        if !self.ui.is_quiet()
+            && let Err(error) = self.api().follow_build_log(build.id, build_lines(self.ui)).await
+        {
+            // Without its log a build is waited for all the same.
+            tracing::debug!(%error, "the build's log is not to be had");
+        }
         let mut pause = PAUSE;
-        let mut logged = false;
         loop {
-            if !logged && !self.ui.is_quiet() {
-                // Without its log a build is waited for all the same.
-                match self.api().follow_build_log(build.id, build_lines(self.ui)).await {
-                    Ok(()) => logged = true,
-                    Err(error) => {
-                        tracing::debug!(%error, "the build's log is not to be had");
-                        logged = true;
-                    }
-                }
-            }
             let now = self.api().build(build.id).await?;
             if !is_active(&now.job.status) {
                 return Ok(now);
@@ -277,15 +259,6 @@ pub(super) async fn confirm(
         Some("y" | "yes") => Ok(()),
         Some(_) | None => Err(CommandError::msg(Kind::Other, "not confirmed, nothing was done")),
     }
-}
-
-/// The template's current version, where it is to be used and is another.
-fn wanted_version(workspace: &Workspace) -> Option<uuid::Uuid> {
-    let active = workspace.template_active_version_id;
-    let newest =
-        workspace.template_require_active_version || workspace.automatic_updates == "always";
-    let differs = active != workspace.latest_build.template_version_id;
-    (newest && differs && !active.is_nil()).then_some(active)
 }
 
 fn is_active(status: &str) -> bool {

@@ -1,14 +1,16 @@
-use std::{io::Read, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
+use http::StatusCode;
 use uuid::Uuid;
 
 use super::{
     Environment,
     build::{Builder, Parameters, Waiting},
     global::Headers,
+    template_file::TemplateFile,
 };
 use crate::{
-    api::{self, NewWorkspace, Organization, Preset, Template, Transition},
+    api::{NewWorkspace, Organization, Preset, Template, Transition},
     error::{CommandError, Kind},
     ui::quoted,
 };
@@ -49,9 +51,6 @@ pub(super) struct Args {
     pub(super) headers: Headers,
 }
 
-/// Largest template file, in bytes; the deployment has the same limit.
-const LARGEST: u64 = 1 << 20;
-
 /// Between looks at a template version that is being imported.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,7 +61,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let work = async {
         let organizations = organizations(&builder, args.org.as_deref()).await?;
         let template = match file {
-            Some((name, content)) => import(&builder, &organizations, &name, content).await?,
+            Some(file) => import(&builder, &organizations, file).await?,
             None => find(&builder, &organizations, &args.template).await?,
         };
         let preset = preset(&builder, &template, args.preset.as_deref()).await?;
@@ -78,25 +77,11 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     builder.bounded(work).await
 }
 
-/// The name and content of a template that is a file.
-fn template_file(template: &str) -> Result<Option<(String, Vec<u8>)>, CommandError> {
+/// The template's file, where it is one.
+fn template_file(template: &str) -> Result<Option<TemplateFile>, CommandError> {
     let path = Path::new(template);
-    if path.extension().is_none_or(|extension| extension != "toml") {
-        return Ok(None);
-    }
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let mut content = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
-    read.map_err(|error| {
-        let context = format!("the template {} cannot be read", quoted(template));
-        CommandError::new(Kind::Usage, anyhow::Error::new(error).context(context))
-    })?;
-    if content.len() as u64 > LARGEST {
-        let why = format!("the template {} is larger than {LARGEST} bytes", quoted(template));
-        return Err(CommandError::msg(Kind::Usage, why));
-    }
-    Ok(Some((name, content)))
+    let is_file = path.extension().is_some_and(|extension| extension == "toml");
+    is_file.then(|| TemplateFile::read(path)).transpose()
 }
 
 async fn organizations(
@@ -123,7 +108,7 @@ async fn find(
 ) -> Result<Template, CommandError> {
     for organization in organizations {
         match builder.api().template(organization.id, name).await {
-            Err(error) if is_missing(&error) => {}
+            Err(error) if error.is(StatusCode::NOT_FOUND) => {}
             outcome => return Ok(outcome?),
         }
     }
@@ -136,16 +121,16 @@ async fn find(
 async fn import(
     builder: &Builder<'_>,
     organizations: &[Organization],
-    name: &str,
-    content: Vec<u8>,
+    TemplateFile { name, text }: TemplateFile,
 ) -> Result<Template, CommandError> {
     let api = builder.api();
     let organization = organizations.first().ok_or_else(|| {
         CommandError::msg(Kind::Other, "you are in no organization")
             .hint("ask an administrator to add you to one")
     })?;
-    let file = api.upload("application/toml", content.into()).await.map_err(|error| {
-        let refused = error.status().is_some_and(|status| matches!(status.as_u16(), 400 | 415));
+    let file = api.upload("application/toml", text.into()).await.map_err(|error| {
+        let refused =
+            error.is(StatusCode::BAD_REQUEST) || error.is(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let error = CommandError::from(error);
         if refused {
             error.hint(
@@ -156,9 +141,9 @@ async fn import(
             error
         }
     })?;
-    let existing = match api.template(organization.id, name).await {
+    let existing = match api.template(organization.id, &name).await {
         Ok(template) => Some(template),
-        Err(error) if is_missing(&error) => None,
+        Err(error) if error.is(StatusCode::NOT_FOUND) => None,
         Err(error) => return Err(error.into()),
     };
     let template = existing.as_ref().map(|template| template.id);
@@ -169,7 +154,7 @@ async fn import(
     }
     if version.job.status != "succeeded" {
         let why = version.job.error.unwrap_or_default();
-        let text = format!("the template {} cannot be used: {why}", quoted(name));
+        let text = format!("the template {} cannot be used: {why}", quoted(&name));
         return Err(CommandError::msg(Kind::Usage, text).hint("repair the file"));
     }
     match existing {
@@ -177,7 +162,7 @@ async fn import(
             api.activate_version(template.id, version.id).await?;
             Ok(Template { active_version_id: version.id, ..template })
         }
-        None => Ok(api.create_template(organization.id, name, version.id).await?),
+        None => Ok(api.create_template(organization.id, &name, version.id).await?),
     }
 }
 
@@ -191,7 +176,7 @@ async fn preset(
     }
     let presets = match builder.api().presets(template.active_version_id).await {
         // Servers without presets have no such route.
-        Err(error) if is_missing(&error) => Vec::new(),
+        Err(error) if error.is(StatusCode::NOT_FOUND) => Vec::new(),
         outcome => outcome?,
     };
     let Some(name) = name.filter(|name| !name.is_empty()) else {
@@ -207,8 +192,4 @@ async fn preset(
         let why = format!("template {} has no preset {}", quoted(&template.name), quoted(name));
         CommandError::msg(Kind::Usage, why).hint(hint)
     })
-}
-
-fn is_missing(error: &api::Error) -> bool {
-    error.status().is_some_and(|status| status.as_u16() == 404)
 }

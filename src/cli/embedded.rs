@@ -1,9 +1,8 @@
 //! The deployment that this program carries, as `demo` and `server` use it.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +21,9 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::template_file::TemplateFile;
 use crate::{
+    config,
     error::{CommandError, Kind},
     ui::quoted,
 };
@@ -35,9 +36,6 @@ const LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// How often a workspace is looked at without being told of it.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Largest template file, in bytes; the HTTP interface has the same limit.
-pub(super) const LARGEST_TEMPLATE: u64 = 1 << 20;
 
 /// Where a deployment keeps its files.
 pub(super) struct Home {
@@ -74,32 +72,6 @@ impl Home {
 
     pub(super) fn workspaces(&self) -> PathBuf {
         self.path.join("workspaces")
-    }
-}
-
-/// A template: its name and its text.
-pub(super) struct Template {
-    name: String,
-    text: String,
-}
-
-impl Template {
-    /// Reads a file; the template is called like it.
-    pub(super) fn read(path: &Path) -> Result<Self, CommandError> {
-        let mut text = String::new();
-        let read = fs::File::open(path)
-            .and_then(|file| file.take(LARGEST_TEMPLATE + 1).read_to_string(&mut text));
-        let shown = quoted(&path.to_string_lossy());
-        read.map_err(|error| {
-            let context = format!("the template {shown} cannot be read");
-            CommandError::new(Kind::Usage, anyhow::Error::new(error).context(context))
-        })?;
-        if text.len() as u64 > LARGEST_TEMPLATE {
-            let why = format!("the template {shown} is larger than {LARGEST_TEMPLATE} bytes");
-            return Err(CommandError::msg(Kind::Usage, why));
-        }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, text })
     }
 }
 
@@ -158,7 +130,7 @@ impl Running {
         let token =
             self.deployment.new_token(self.user.id, &name, LIFETIME).await.map_err(asked)?;
         let token = token.expose();
-        write_secret(file, token.as_bytes()).map_err(|error| {
+        config::replace(file, token.as_bytes()).map_err(|error| {
             let context = format!("the token cannot be written to {}", file.display());
             CommandError::new(Kind::Local, anyhow::Error::new(error).context(context))
         })?;
@@ -183,7 +155,7 @@ impl Running {
     pub(super) async fn workspace(
         &self,
         name: &str,
-        template: Option<Template>,
+        template: Option<TemplateFile>,
         ready: bool,
     ) -> Result<Option<String>, CommandError> {
         let state = self.deployment.state();
@@ -195,7 +167,7 @@ impl Running {
             }
             Err(StoreError::NotFound(_)) => {
                 let of = match &template {
-                    Some(Template { name, text }) => {
+                    Some(TemplateFile { name, text }) => {
                         let made = create::template(state, name, text, self.user.id).await;
                         made.map_err(|error| {
                             let context = format!("the template {} cannot be used", quoted(name));
@@ -254,17 +226,4 @@ fn has_started(agent: &Agent) -> bool {
         | Lifecycle::ShutdownError
         | Lifecycle::Off => true,
     }
-}
-
-/// Writes a file in one step, so that nobody reads half of it, and for its owner alone.
-pub(super) fn write_secret(file: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = file.with_file_name(name);
-    let mut out =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    out.write_all(content)?;
-    out.sync_all()?;
-    drop(out);
-    fs::rename(&beside, file)
 }

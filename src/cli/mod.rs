@@ -31,6 +31,7 @@ mod ssh;
 mod start;
 mod stop;
 pub mod target;
+mod template_file;
 mod version;
 
 use std::{ffi::OsString, io, process::ExitCode};
@@ -102,7 +103,7 @@ struct Environment {
     token_source: Option<ValueSource>,
     headers: Vec<String>,
     /// Ports of the workspace that do not lead to this host, where the workspace is on it.
-    shared_host: Option<Vec<u16>>,
+    shared_host: Option<&'static [u16]>,
     ui: Ui,
 }
 
@@ -158,7 +159,7 @@ fn run_demo(args: demo::Args, outer: &Global) -> ExitCode {
     };
     demo::instruct(&mut cli, outer, &demo);
     let ui = Ui::new(cli.global.ui_options());
-    let result = run(cli, token_source, Some(demo::INSIDE.to_vec()), &ui);
+    let result = run(cli, token_source, Some(&demo::INSIDE), &ui);
     demo.end(&ui);
     conclude(result, &ui)
 }
@@ -225,7 +226,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn run(
     cli: Cli,
     token_source: Option<ValueSource>,
-    shared_host: Option<Vec<u16>>,
+    shared_host: Option<&'static [u16]>,
     ui: &Ui,
 ) -> Result<u8, CommandError> {
     let Cli { global, headers, command } = cli;

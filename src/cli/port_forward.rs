@@ -71,8 +71,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let target = Target::parse(&args.workspace)?;
     let session = Session::open(environment).await?;
     let mut app = PortForward::new(forwards).with_command(Command::new(args.command));
-    if let Some(inside) = &environment.shared_host {
-        app = app.on_shared_host(inside.clone());
+    if let Some(inside) = environment.shared_host {
+        app = app.on_shared_host(inside);
     }
     let request = Request {
         target,

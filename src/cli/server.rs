@@ -10,9 +10,11 @@ use zeroize::Zeroizing;
 
 use super::{
     Environment,
-    embedded::{self, Home, Template},
+    embedded::{self, Home},
+    template_file::TemplateFile,
 };
 use crate::{
+    config,
     error::{CommandError, Kind},
     signal::Signals,
     ui::Ui,
@@ -110,7 +112,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     if args.external_agent {
         config.agents = AgentMode::ByHand;
     }
-    let template = args.template.as_deref().map(Template::read).transpose()?;
+    let template = args.template.as_deref().map(TemplateFile::read).transpose()?;
     let starting = async {
         let running = embedded::start(config).await?;
         let token = running.token(&home.path().join("token")).await?;
@@ -173,7 +175,7 @@ fn write_ready(file: &Path, ready: &Ready<'_>) -> Result<(), CommandError> {
     let written = serde_json::to_vec(ready)
         .map_err(io::Error::from)
         .map(Zeroizing::new)
-        .and_then(|json| embedded::write_secret(file, &json));
+        .and_then(|json| config::replace(file, &json));
     written.map_err(|error| {
         let context = format!("the ready file {} cannot be written", file.display());
         CommandError::new(Kind::Local, anyhow::Error::new(error).context(context))

@@ -7,6 +7,7 @@ use std::{
 };
 
 use coderctl_tunneler::{AgentId, BuildNumber, Event, Failure, FailureKind};
+use http::StatusCode;
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
@@ -132,31 +133,17 @@ impl Inner {
                 tracing::debug!(%error, "waking the workspace");
             }
         }
-        let active = workspace.template_active_version_id;
-        let last = workspace.latest_build.template_version_id;
-        let newest =
-            workspace.template_require_active_version || workspace.automatic_updates == "always";
-        let version = (newest && active != last && !active.is_nil()).then_some(active);
+        let updating =
+            || self.ui.line("The template wants its active version; updating the workspace");
         let start = BuildRequest::new(Transition::Start, Reason::SshConnection);
-        let request = start.clone().version(version);
-        let mut outcome = self.client.create_build(self.workspace, &request).await;
-        let forbidden = |outcome: &Result<_, api::Error>| {
-            let status = outcome.as_ref().err().and_then(api::Error::status);
-            status.is_some_and(|status| status.as_u16() == 403)
-        };
-        if forbidden(&outcome) && version.is_none() && active != last && !active.is_nil() {
-            self.ui.line("The template wants its active version; updating the workspace");
-            let request = start.version(Some(active));
-            outcome = self.client.create_build(self.workspace, &request).await;
-        }
-        match outcome {
+        match self.client.build_workspace(&workspace, start, updating).await {
             Ok(build) => {
                 let number = BuildNumber(build.build_number);
                 self.start_build.send_replace(Some(build.id));
                 self.known().workspace.latest_build = build;
                 Event::StartAccepted { number }
             }
-            Err(error) if error.status().is_some_and(|status| status.as_u16() == 409) => {
+            Err(error) if error.is(StatusCode::CONFLICT) => {
                 Event::StartConflict(facts::failure(&error))
             }
             Err(error) => Event::StartFailed(facts::failure(&error)),

@@ -15,6 +15,7 @@ pub(crate) use self::progress::build_lines;
 use std::{sync::Arc, time::Duration};
 
 use coderctl_tunneler::{Config, Exit, Outcome, Policy, State};
+use http::StatusCode;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -138,9 +139,7 @@ async fn why_lost(client: &Client, workspace: Uuid, name: &str) -> Option<Comman
                 _ => return None,
             }
         }
-        Err(error) if error.status().is_some_and(|status| status.as_u16() == 410) => {
-            Outcome::WorkspaceDeleted
-        }
+        Err(error) if error.is(StatusCode::GONE) => Outcome::WorkspaceDeleted,
         Err(_) => return None,
     };
     let exit = Exit { outcome, at: State::ApplicationUp, was_up: true };
@@ -154,14 +153,13 @@ async fn why_lost(client: &Client, workspace: Uuid, name: &str) -> Option<Comman
 pub(crate) async fn resolve(client: &Client, target: &Target) -> Result<Workspace, CommandError> {
     if let Ok(id) = Uuid::parse_str(&target.workspace) {
         match client.workspace(id).await {
-            Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {}
+            Err(error) if error.is(StatusCode::NOT_FOUND) => {}
             outcome => return Ok(outcome?),
         }
     }
     let found = client.workspace_by_name(&target.owner, &target.workspace).await;
     found.map_err(|error: api::Error| {
-        let missing = error.status().is_some_and(|status| status.as_u16() == 404);
-        if !missing {
+        if !error.is(StatusCode::NOT_FOUND) {
             return error.into();
         }
         let whose = match target.owner.as_str() {

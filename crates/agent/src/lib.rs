@@ -30,7 +30,6 @@ mod services;
 mod session;
 mod sessions;
 mod speedtest;
-mod sse;
 pub mod ssh;
 mod stats;
 mod supervisor;

@@ -3,13 +3,13 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use coderctl_transport::{Body, BoxStream, Error, Transport, WebSocketOptions};
+use coderctl_transport::{Body, BoxStream, Error, EventParser, Transport, WebSocketOptions};
 use http::{HeaderValue, Request, StatusCode};
 use serde::Deserialize;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{sse, token::Token};
+use crate::token::Token;
 
 /// A future in a box.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -26,6 +26,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How long `/reinit` may be silent: three keep-alives.
 const SILENCE: Duration = Duration::from_secs(45);
+
+/// Longest event of `/reinit`, in bytes: a claim has about 150.
+const MAX_EVENT: usize = 64 * 1024;
 
 /// Bytes of a refusal that are read for its words.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -219,7 +222,7 @@ fn request<T>(url: &Url, token: &Token, body: T) -> Result<Request<T>, http::Err
 
 /// Reads up to the first event that is one.
 async fn read_event(body: &mut Body) -> Result<ReinitEvent, ReinitError> {
-    let mut parser = sse::Parser::default();
+    let mut parser = EventParser::new(MAX_EVENT);
     loop {
         let chunk = tokio::time::timeout(SILENCE, body.chunk()).await.map_err(|_| {
             ReinitError::Stream(format!("nothing came for {} s", SILENCE.as_secs()))

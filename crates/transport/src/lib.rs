@@ -16,6 +16,7 @@
 mod begin;
 mod connect;
 mod error;
+mod events;
 mod http1;
 mod options;
 mod proxy;
@@ -25,6 +26,7 @@ mod websocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use error::{Error, Step};
+pub use events::{EventParser, EventTooLong, ServerEvent};
 pub use http1::{Body, Limits, Transport};
 pub use options::{Options, Target};
 pub use proxy::{Proxies, ProxyError};

@@ -2,20 +2,20 @@
 //! liberally as the standard allows: any line ends, comments, no space after the colon, data in
 //! several lines.
 
-/// Longest event, in bytes: a claim has about 150.
-const MAX_EVENT: usize = 64 * 1024;
-
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Event {
+pub struct ServerEvent {
     /// `data`, `ping`, `error`; `message` where none was given.
-    pub(crate) kind: String,
-    pub(crate) data: String,
+    pub kind: String,
+    /// Its data lines, with a line feed between them.
+    pub data: String,
 }
 
 /// Takes bytes as they come and gives events.
-#[derive(Debug, Default)]
-pub(crate) struct Parser {
+#[derive(Debug)]
+pub struct EventParser {
+    /// Longest event, in bytes.
+    longest: usize,
     line: Vec<u8>,
     kind: String,
     data: Option<String>,
@@ -24,20 +24,32 @@ pub(crate) struct Parser {
 
 /// An event does not end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event is longer than {MAX_EVENT} bytes")]
-pub(crate) struct TooLong;
+#[error("an event is longer than {longest} bytes")]
+pub struct EventTooLong {
+    longest: usize,
+}
 
-impl Parser {
+impl EventParser {
+    /// Of a stream whose events are at most so long, in bytes.
+    #[must_use]
+    pub fn new(longest: usize) -> Self {
+        let (line, kind) = (Vec::new(), String::new());
+        Self { longest, line, kind, data: None, after_return: false }
+    }
+
     /// Takes a chunk; the events that it completes.
-    pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<Vec<Event>, TooLong> {
+    ///
+    /// # Errors
+    /// An event is longer than it may be. The stream is of no more use.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<Vec<ServerEvent>, EventTooLong> {
         let mut events = Vec::new();
         for &byte in chunk {
             let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
             if byte == b'\r' || (byte == b'\n' && !after_return) {
                 events.extend(self.end_line());
             } else if byte != b'\n' {
-                if self.line.len() + self.data.as_ref().map_or(0, String::len) >= MAX_EVENT {
-                    return Err(TooLong);
+                if self.line.len() + self.data.as_ref().map_or(0, String::len) >= self.longest {
+                    return Err(EventTooLong { longest: self.longest });
                 }
                 self.line.push(byte);
             }
@@ -45,7 +57,7 @@ impl Parser {
         Ok(events)
     }
 
-    fn end_line(&mut self) -> Option<Event> {
+    fn end_line(&mut self) -> Option<ServerEvent> {
         let line = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&line);
         if line.is_empty() {
@@ -54,7 +66,7 @@ impl Parser {
                 return None;
             }
             let kind = if kind.is_empty() { "message".to_owned() } else { kind };
-            return Some(Event { kind, data: data.unwrap_or_default() });
+            return Some(ServerEvent { kind, data: data.unwrap_or_default() });
         }
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -76,13 +88,12 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use proptest::prelude::*;
 
     use super::*;
 
     fn parse(text: &[u8], size: usize) -> Vec<(String, String)> {
-        let mut parser = Parser::default();
+        let mut parser = EventParser::new(1000);
         let events = text.chunks(size.max(1)).flat_map(|chunk| parser.push(chunk).unwrap());
         events.map(|event| (event.kind, event.data)).collect()
     }
@@ -107,18 +118,25 @@ mod tests {
 
     #[test]
     fn an_event_that_does_not_end_is_an_error() {
-        let mut parser = Parser::default();
-        assert_eq!(parser.push(&vec![b'x'; MAX_EVENT]), Ok(vec![]));
-        assert_eq!(parser.push(b"x"), Err(TooLong));
-        let mut parser = Parser::default();
-        let lines = "data: xxxxxxxxxxxxxxxxxxxxxxx\n".repeat(MAX_EVENT / 16);
-        assert_eq!(parser.push(lines.as_bytes()), Err(TooLong));
+        let too_long = Err(EventTooLong { longest: 1000 });
+        let mut parser = EventParser::new(1000);
+        assert_eq!(parser.push(&[b'x'; 1000]), Ok(vec![]));
+        assert_eq!(parser.push(b"x"), too_long);
+        let mut parser = EventParser::new(1000);
+        let lines = "data: xxxxxxxxxxxxxxxxxxxxxxx\n".repeat(60);
+        assert_eq!(parser.push(lines.as_bytes()), too_long);
+        assert_eq!(too_long.unwrap_err().to_string(), "an event is longer than 1000 bytes");
     }
 
     proptest! {
         #[test]
         fn hostile_bytes_do_not_panic(bytes: Vec<u8>, size in 1..9_usize) {
-            parse(&bytes, size);
+            let mut parser = EventParser::new(16);
+            for chunk in bytes.chunks(size) {
+                for event in parser.push(chunk).unwrap_or_default() {
+                    prop_assert!(event.data.len() <= bytes.len() * 3);
+                }
+            }
         }
     }
 }
