@@ -157,7 +157,7 @@ def main():
     print(f"{'row':9} {'what':34} {'coderctl':>10} {'coder':>10}", flush=True)
 
     if "version" in rows:
-        ours, true = interleave([[pair[0], "--version"], ["/bin/true"]], env, 30)
+        ours, true = interleave([[pair[0], "--version"], ["/bin/true"]], env, 300)
         say("version", "--version ÷ /bin/true, wall", median(ours, 0), median(true, 0), "s", "≤ 1.5")
         ours, theirs = interleave([[pair[0], "--version"], [pair[1], "--version"]], env, args.rounds)
         say("version", "--version, wall", median(ours, 0), median(theirs, 0), "s", "")
