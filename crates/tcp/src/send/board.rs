@@ -1,0 +1,410 @@
+//! What is under way: every segment sent and not yet acknowledged, and what became of it.
+//!
+//! This is the scoreboard of RFC 6675, kept by segment as RFC 8985 needs it. Bytes under way count
+//! as *flying* until they are acknowledged, reported as received out of order, or judged lost;
+//! what flies is RFC 6675's `pipe`.
+
+use std::collections::VecDeque;
+
+use super::rate::Stamp;
+use crate::seq::{Range, Seq};
+use crate::time::Time;
+
+/// What is believed of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// On its way.
+    Flying,
+    /// The other end has it, ahead of its turn.
+    Sacked,
+    /// Gone; to be sent again.
+    Lost,
+}
+
+/// A segment that was sent. It begins where the one before ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) end: Seq,
+    /// When it was sent last.
+    pub(crate) at: Time,
+    pub(crate) mark: Mark,
+    /// Sent more than once.
+    pub(crate) again: bool,
+    /// What had been delivered when it was sent last.
+    pub(crate) stamp: Stamp,
+}
+
+/// What an acknowledgement brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Harvest {
+    /// Bytes whose arrival is news.
+    pub(crate) delivered: usize,
+    /// Bytes acknowledged in order, news or not.
+    pub(crate) advanced: usize,
+    /// Bytes newly reported out of order.
+    pub(crate) sacked: usize,
+    /// Of the segments that are news, the one that was sent last.
+    pub(crate) newest: Option<Sent>,
+    /// When the last of them that was sent only once was sent: it measures the round trip.
+    pub(crate) sample: Option<Time>,
+    /// Bytes arrived that were sent only once and taken for lost.
+    pub(crate) was_not_lost: bool,
+    /// The end of the furthest segment among them that was sent only once and overtaken by others
+    /// (RFC 8985, 6.2, step 3).
+    pub(crate) overtaken: bool,
+}
+
+/// A verdict on a segment that flies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is gone.
+    Lost,
+    /// It may still arrive.
+    Flying,
+    /// It may still arrive, and so may all behind it.
+    Rest,
+}
+
+/// The scoreboard.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// Everything before is acknowledged (SND.UNA).
+    una: Seq,
+    sent: VecDeque<Sent>,
+    sacked: usize,
+    lost: usize,
+    sacked_segments: usize,
+    /// No segment that starts before is lost.
+    lost_from: Seq,
+    /// The furthest that was reported as received (RFC 8985's RACK.fack).
+    furthest: Seq,
+    /// The blocks of the last report: the next repeats most of them.
+    known: [Option<Range>; 4],
+}
+
+impl Board {
+    pub(crate) fn new(start: Seq) -> Self {
+        Self {
+            una: start,
+            sent: VecDeque::new(),
+            sacked: 0,
+            lost: 0,
+            sacked_segments: 0,
+            lost_from: start,
+            furthest: start,
+            known: [None; 4],
+        }
+    }
+
+    /// Everything before is acknowledged.
+    pub(crate) const fn una(&self) -> Seq {
+        self.una
+    }
+
+    /// Everything before was sent (SND.NXT).
+    pub(crate) fn next(&self) -> Seq {
+        self.sent.back().map_or(self.una, |sent| sent.end)
+    }
+
+    /// Bytes believed to be on their way (RFC 6675, 4: `pipe`).
+    pub(crate) fn flying(&self) -> usize {
+        self.next().since(self.una) - self.sacked - self.lost
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost > 0
+    }
+
+    pub(crate) const fn sacked_segments(&self) -> usize {
+        self.sacked_segments
+    }
+
+    /// Bytes neither acknowledged nor reported as received.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.flying() + self.lost
+    }
+
+    /// Forgets all reports if they have the very first segment, which would then be acknowledged.
+    pub(crate) fn forget_contradiction(&mut self) {
+        if self.sent.front().is_some_and(|sent| sent.mark == Mark::Sacked) {
+            for sent in &mut self.sent {
+                if sent.mark == Mark::Sacked {
+                    sent.mark = Mark::Flying;
+                }
+            }
+            (self.sacked, self.sacked_segments, self.known) = (0, 0, [None; 4]);
+        }
+    }
+
+    /// Gives the memory back; for a connection that is idle.
+    pub(crate) fn release(&mut self) {
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+        }
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.sent.capacity() * size_of::<Sent>()
+    }
+
+    /// A segment was sent for the first time.
+    pub(crate) fn push(&mut self, end: Seq, now: Time, stamp: Stamp) {
+        self.sent.push_back(Sent { end, at: now, mark: Mark::Flying, again: false, stamp });
+    }
+
+    /// The first segment that is lost.
+    pub(crate) fn first_lost(&mut self) -> Option<Range> {
+        if self.lost == 0 {
+            return None;
+        }
+        let from = self.sent.partition_point(|sent| sent.end <= self.lost_from);
+        let found = self.sent.iter().skip(from).position(|sent| sent.mark == Mark::Lost)?;
+        let range = self.range(from + found);
+        self.lost_from = range.start;
+        Some(range)
+    }
+
+    /// The last segment of all, if anything is under way.
+    pub(crate) fn last(&self) -> Option<Range> {
+        self.sent.len().checked_sub(1).map(|at| self.range(at))
+    }
+
+    /// The segment that starts here was sent again.
+    pub(crate) fn sent_again(&mut self, start: Seq, now: Time, stamp: Stamp) {
+        let at = self.sent.partition_point(|sent| sent.end <= start);
+        let length = self.length(at);
+        let Some(sent) = self.sent.get_mut(at) else { return };
+        if sent.mark == Mark::Lost {
+            sent.mark = Mark::Flying;
+            self.lost -= length;
+        }
+        (sent.at, sent.again, sent.stamp) = (now, true, stamp);
+    }
+
+    /// Everything before `una` has arrived.
+    pub(crate) fn acknowledge(&mut self, una: Seq, harvest: &mut Harvest) {
+        while let Some(sent) = self.sent.front().copied() {
+            let length = sent.end.min(una).since(self.una);
+            if length == 0 {
+                break;
+            }
+            harvest.advanced += length;
+            match sent.mark {
+                Mark::Sacked => self.sacked -= length,
+                Mark::Lost => self.lost -= length,
+                Mark::Flying => {}
+            }
+            if sent.mark != Mark::Sacked {
+                harvest.delivered += length;
+            }
+            if sent.end > una {
+                // A part of a segment: the rest stays what it is.
+                self.una = una;
+                break;
+            }
+            if sent.mark == Mark::Sacked {
+                self.sacked_segments -= 1;
+            } else {
+                self.reap(sent, harvest);
+            }
+            self.una = sent.end;
+            self.sent.pop_front();
+        }
+        self.furthest = self.furthest.max(self.una);
+        self.lost_from = self.lost_from.max(self.una);
+    }
+
+    /// The other end reports a run that it has. Reports of what was never sent, or is acknowledged,
+    /// say nothing.
+    pub(crate) fn sack(&mut self, blocks: impl Iterator<Item = Range>, harvest: &mut Harvest) {
+        let known = std::mem::take(&mut self.known);
+        for (block, place) in blocks.zip(0..) {
+            let block = Range::new(block.start.max(self.una), block.end);
+            if block.is_empty() || block.end > self.next() {
+                continue;
+            }
+            // Most of a block was in the last report, and is passed over.
+            let begins = |old: &&Range| old.start <= block.start && block.start <= old.end;
+            let known = known.iter().flatten().find(begins).map(|old| old.end.min(block.end));
+            let from = known.unwrap_or(block.start);
+            self.sack_run(block, from, harvest);
+            if let Some(place) = self.known.get_mut::<usize>(place) {
+                *place = Some(block);
+            }
+        }
+    }
+
+    /// Notes the segments of a run, of which everything before `from` is known.
+    fn sack_run(&mut self, run: Range, from: Seq, harvest: &mut Harvest) {
+        let mut at = self.sent.partition_point(|sent| sent.end <= from);
+        // It may begin within a segment, whose first part is missing.
+        if at < self.sent.len() && self.range(at).start < run.start {
+            at += 1;
+        }
+        while let Some(sent) = self.sent.get(at).copied().filter(|sent| sent.end <= run.end) {
+            let length = self.length(at);
+            if sent.mark != Mark::Sacked {
+                if sent.mark == Mark::Lost {
+                    self.lost -= length;
+                }
+                self.sacked += length;
+                self.sacked_segments += 1;
+                harvest.delivered += length;
+                harvest.sacked += length;
+                self.reap(sent, harvest);
+                self.sent[at].mark = Mark::Sacked;
+            }
+            at += 1;
+        }
+    }
+
+    /// Notes what the arrival of a segment tells.
+    fn reap(&mut self, sent: Sent, harvest: &mut Harvest) {
+        if !sent.again {
+            harvest.sample = harvest.sample.max(Some(sent.at));
+            harvest.was_not_lost |= sent.mark == Mark::Lost;
+            harvest.overtaken |= sent.end < self.furthest;
+        }
+        self.furthest = self.furthest.max(sent.end);
+        let later = |newest: Sent| (sent.at, sent.end) > (newest.at, newest.end);
+        if harvest.newest.is_none_or(later) {
+            harvest.newest = Some(sent);
+        }
+    }
+
+    /// Has every segment that flies judged, in order; the bytes lost by that.
+    pub(crate) fn judge(&mut self, mut judge: impl FnMut(&Sent) -> Verdict) -> usize {
+        let mut start = self.una;
+        let mut lost = 0;
+        for sent in &mut self.sent {
+            if sent.mark == Mark::Flying {
+                match judge(sent) {
+                    Verdict::Lost => {
+                        sent.mark = Mark::Lost;
+                        lost += sent.end.since(start);
+                        self.lost_from = self.lost_from.min(start);
+                    }
+                    Verdict::Flying => {}
+                    Verdict::Rest => break,
+                }
+            }
+            start = sent.end;
+        }
+        self.lost += lost;
+        lost
+    }
+
+    /// What was taken for lost was not, after all, and flies.
+    pub(crate) fn nothing_is_lost(&mut self) {
+        for sent in &mut self.sent {
+            if sent.mark == Mark::Lost {
+                sent.mark = Mark::Flying;
+            }
+        }
+        self.lost = 0;
+    }
+
+    fn range(&self, at: usize) -> Range {
+        let start = at.checked_sub(1).map_or(self.una, |before| self.sent[before].end);
+        Range::new(start, self.sent[at].end)
+    }
+
+    fn length(&self, at: usize) -> usize {
+        if at < self.sent.len() { self.range(at).len() } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u32 = u32::MAX - 250;
+
+    fn seq(at: usize) -> Seq {
+        Seq::initial(START) + at
+    }
+
+    /// Ten segments of 100 bytes, one in each microsecond.
+    fn board() -> Board {
+        let mut board = Board::new(seq(0));
+        for at in 1..=10 {
+            board.push(seq(100 * at), Time::from_micros(at as u64), Stamp::default());
+        }
+        board
+    }
+
+    fn sack(board: &mut Board, runs: &[(usize, usize)]) -> Harvest {
+        let mut harvest = Harvest::default();
+        let runs: Vec<_> = runs.iter().map(|(from, to)| Range::new(seq(*from), seq(*to))).collect();
+        board.sack(runs.into_iter(), &mut harvest);
+        harvest
+    }
+
+    fn acknowledge(board: &mut Board, to: usize) -> Harvest {
+        let mut harvest = Harvest::default();
+        board.acknowledge(seq(to), &mut harvest);
+        harvest
+    }
+
+    #[test]
+    fn what_flies_is_what_is_neither_acknowledged_nor_reported_nor_lost() {
+        let mut board = board();
+        assert_eq!(board.flying(), 1000);
+        assert_eq!(acknowledge(&mut board, 200).delivered, 200);
+        assert_eq!(sack(&mut board, &[(300, 500)]).sacked, 200);
+        assert_eq!(board.flying(), 600);
+        let mut first = true;
+        let lost =
+            board.judge(|_| if std::mem::take(&mut first) { Verdict::Lost } else { Verdict::Rest });
+        assert_eq!((lost, board.flying()), (100, 500));
+        assert_eq!(board.first_lost(), Some(Range::new(seq(200), seq(300))));
+        board.sent_again(seq(200), Time::from_micros(20), Stamp::default());
+        assert_eq!((board.first_lost(), board.flying()), (None, 600));
+        let harvest = acknowledge(&mut board, 500);
+        assert_eq!((harvest.delivered, harvest.advanced), (100, 300));
+        assert_eq!(harvest.sample, None, "it was sent twice");
+        assert_eq!((board.flying(), board.sacked_segments()), (500, 0));
+    }
+
+    #[test]
+    fn a_report_counts_once_and_only_for_whole_segments_that_were_sent() {
+        let mut board = board();
+        assert_eq!(sack(&mut board, &[(250, 450)]).sacked, 100);
+        assert_eq!(sack(&mut board, &[(250, 450)]).sacked, 0);
+        assert_eq!(sack(&mut board, &[(250, 520)]).sacked, 100);
+        assert_eq!(sack(&mut board, &[(200, 600), (800, 900)]).sacked, 300);
+        assert_eq!(sack(&mut board, &[(200, 700), (800, 900)]).sacked, 100);
+        assert_eq!(sack(&mut board, &[(900, 1100), (0, 50)]).sacked, 0);
+        assert_eq!((board.flying(), board.sacked_segments()), (400, 6));
+        acknowledge(&mut board, 1000);
+        assert_eq!((board.flying(), board.sacked_segments()), (0, 0));
+        assert!(board.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_segment_can_be_acknowledged() {
+        let mut board = board();
+        board.judge(|_| Verdict::Lost);
+        assert_eq!(acknowledge(&mut board, 150).advanced, 150);
+        assert_eq!(board.flying(), 0);
+        assert_eq!(board.first_lost(), Some(Range::new(seq(150), seq(200))));
+        board.nothing_is_lost();
+        assert_eq!(board.flying(), 850);
+    }
+
+    #[test]
+    fn an_arrival_tells_of_time_and_order() {
+        let mut board = board();
+        let harvest = sack(&mut board, &[(300, 500)]);
+        assert_eq!(harvest.sample, Some(Time::from_micros(5)));
+        assert!(!harvest.overtaken);
+        let harvest = acknowledge(&mut board, 100);
+        assert!(harvest.overtaken);
+        assert_eq!(harvest.newest.map(|it| it.end), Some(seq(100)));
+    }
+}
