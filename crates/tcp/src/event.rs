@@ -15,6 +15,11 @@ impl Id {
     pub const fn number(self) -> u64 {
         self.0
     }
+
+    /// The connection with this number.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// What happened. Events are edges, at most one of a kind pending for each connection;

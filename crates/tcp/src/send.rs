@@ -263,8 +263,12 @@ impl Sender {
     }
 
     /// The application wrote so many bytes.
-    pub(crate) fn wrote(&mut self, bytes: usize) {
+    pub(crate) fn wrote(&mut self, bytes: usize, now: Time) {
         self.ring.advance(bytes);
+        // A closed window is asked about from here on.
+        if self.board.is_empty() {
+            self.set_alarm(now);
+        }
     }
 
     /// The bytes of a segment, and whether it has the FIN and is the last one there is.

@@ -8,6 +8,14 @@
 
 use std::time::Duration;
 
+mod intake;
+mod memory;
+mod way;
+
+pub(crate) use intake::{Intake, Part};
+pub(crate) use memory::Memory;
+use way::Between;
+
 use crate::config::MSS;
 use crate::time::Time;
 
@@ -15,25 +23,11 @@ use crate::time::Time;
 /// other end acknowledges every second one.
 const LEAST: usize = 2 * MSS as usize;
 
-/// No queue is taken to hold less: half of what a stock relay holds for a client (32 packets).
-const LEAST_QUEUE: usize = 16 * MSS as usize;
-
-/// The queue is taken to hold more again after so many bytes without a loss.
-const CLEAN: usize = 16 << 20;
-
-/// Losses this close belong together: connections lose in the same overflow.
-const TOGETHER: Duration = Duration::from_millis(100);
-
-/// Room on the way.
+/// Room on the way out.
 #[derive(Debug)]
 pub(crate) struct Share {
-    /// What the queue may hold at most, by configuration; `None` for no limit at all.
-    most: Option<usize>,
-    /// What it is thought to hold.
-    queue: usize,
-    clean: usize,
-    lost: Option<Time>,
-    way: Way,
+    /// `None` for no limit at all.
+    between: Option<Between>,
     used: usize,
     /// Connections with something under way.
     active: usize,
@@ -41,35 +35,31 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn new(most: Option<usize>) -> Self {
-        let queue = most.unwrap_or(0);
-        Self { most, queue, clean: 0, lost: None, way: Way::default(), used: 0, active: 0 }
+        Self { between: most.map(Between::new), used: 0, active: 0 }
     }
 
     /// Bytes were acknowledged.
     pub(crate) fn acknowledged(&mut self, bytes: usize, now: Time) {
-        let Some(most) = self.most else { return };
-        self.way.acknowledged(bytes, now);
-        self.clean += bytes;
-        if self.clean >= CLEAN {
-            self.clean = 0;
-            self.queue = (self.queue + self.queue / 8).min(most);
+        if let Some(between) = &mut self.between {
+            between.carried(bytes, now);
         }
     }
 
     /// Bytes were lost.
     pub(crate) fn lost(&mut self, now: Time) {
-        self.clean = 0;
-        let known = |at| now.since(at) < TOGETHER;
-        // Only if what was under way came near to what the queue is thought to hold.
-        let full = self.used * 2 >= self.queue + self.way.holds();
-        if full && !self.lost.replace(now).is_some_and(known) {
-            self.queue = (self.queue / 4 * 3).max(LEAST_QUEUE);
+        if let Some(between) = &mut self.between
+            // A queue overflows only if what was under way came near to what it is thought to hold.
+            && self.used * 2 >= between.holds()
+        {
+            between.lost(now);
         }
     }
 
     /// A round trip took this long.
     pub(crate) fn round_trip(&mut self, took: Duration, now: Time) {
-        self.way.round_trip(took, now);
+        if let Some(between) = &mut self.between {
+            between.round_trip(took, now);
+        }
     }
 
     /// Replaces what a connection had under way by what it has now.
@@ -81,103 +71,17 @@ impl Share {
 
     /// Bytes that a connection may have under way which has `load` now.
     pub(crate) fn cap(&self, load: usize) -> usize {
-        if self.most.is_none() {
-            return usize::MAX;
-        }
-        let total = self.queue + self.way.holds();
+        let Some(between) = &self.between else { return usize::MAX };
+        let total = between.holds();
         let streams = self.active + usize::from(load == 0);
         let free = total.saturating_sub(self.used);
         (total / streams.max(1)).min(load + free).max(LEAST)
     }
 }
 
-/// How much the way holds by itself: the rate of delivery times the shortest round trip (what
-/// BBR calls the bandwidth-delay product).
-#[derive(Debug, Default)]
-struct Way {
-    round_trip: Option<(Duration, Time)>,
-    since: Time,
-    delivered: usize,
-    /// By the last measurements; the best counts, so that a pause does not cost the allowance.
-    held: [usize; 8],
-    next: usize,
-}
-
-/// Delivery is measured over a round trip, but no less than this: acknowledgements come in bursts,
-/// and a burst is no rate.
-const SHORTEST: Duration = Duration::from_millis(10);
-
-/// A shortest round trip is believed for this long; ways change.
-const BELIEVED: Duration = Duration::from_secs(300);
-
-impl Way {
-    fn round_trip(&mut self, took: Duration, now: Time) {
-        let stale = |at| now.since(at) > BELIEVED;
-        if self.round_trip.is_none_or(|(shortest, at)| took <= shortest || stale(at)) {
-            self.round_trip = Some((took, now));
-        }
-    }
-
-    fn acknowledged(&mut self, bytes: usize, now: Time) {
-        self.delivered += bytes;
-        let Some((round_trip, _)) = self.round_trip else { return };
-        let window = round_trip.max(SHORTEST);
-        let elapsed = now.since(self.since);
-        if elapsed < window {
-            return;
-        }
-        // After a pause the time says nothing about the rate.
-        if elapsed < window * 4 {
-            let held = self.delivered as u128 * round_trip.as_micros() / elapsed.as_micros().max(1);
-            self.held[self.next] = usize::try_from(held).unwrap_or(usize::MAX);
-            self.next = (self.next + 1) % self.held.len();
-        }
-        (self.since, self.delivered) = (now, 0);
-    }
-
-    fn holds(&self) -> usize {
-        self.held.iter().copied().max().unwrap_or(0)
-    }
-}
-
-/// Memory of all buffers.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    most: usize,
-    used: usize,
-}
-
-/// A connection may always use this much, in bytes: a few segments each way.
-const LEAST_MEMORY: usize = 16 * 1024;
-
-impl Memory {
-    pub(crate) const fn new(most: usize) -> Self {
-        Self { most, used: 0 }
-    }
-
-    /// Replaces what a connection had by what it has now.
-    pub(crate) fn update(&mut self, before: &mut usize, new: usize) {
-        self.used = self.used - *before + new;
-        *before = new;
-    }
-
-    /// Bytes in use.
-    pub(crate) const fn used(&self) -> usize {
-        self.used
-    }
-
-    /// How large one buffer may be. As memory runs out it is a part of what is left, so that it
-    /// never does.
-    pub(crate) fn allowance(&self) -> usize {
-        if self.used < self.most / 2 {
-            return self.most;
-        }
-        (self.most.saturating_sub(self.used) / 8).max(LEAST_MEMORY)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::way::{CLEAN, LEAST_QUEUE};
     use super::*;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -209,16 +113,16 @@ mod tests {
             now = now + MS(10);
             share.lost(now);
         }
-        assert_eq!(share.queue, 75_000);
+        assert_eq!(share.cap(load), 75_000);
         for _ in 0..10 {
             now = now + MS(200);
             share.lost(now);
         }
-        assert_eq!(share.queue, LEAST_QUEUE);
+        assert_eq!(share.cap(load), LEAST_QUEUE);
         for _ in 0..200 {
             share.acknowledged(CLEAN, now);
         }
-        assert_eq!(share.queue, 100_000);
+        assert_eq!(share.cap(load), 100_000);
     }
 
     #[test]
@@ -230,17 +134,5 @@ mod tests {
             share.acknowledged(10_000, Time::default() + MS(ms));
         }
         assert_eq!(share.cap(0), 600_000);
-    }
-
-    #[test]
-    fn memory_never_runs_out() {
-        let mut memory = Memory::new(1 << 20);
-        let mut sizes = [0; 100];
-        for size in &mut sizes {
-            let new = memory.allowance();
-            memory.update(size, new.min(400_000));
-        }
-        assert!(memory.used() <= (1 << 20) + 100 * LEAST_MEMORY);
-        assert_eq!(memory.allowance(), LEAST_MEMORY);
     }
 }

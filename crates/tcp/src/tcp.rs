@@ -8,13 +8,14 @@ mod settle;
 mod transmit;
 
 use crate::config::Config;
+use crate::congestion::Congestion;
 use crate::connection::{Connection, Heard, Phase, Reaction, Syn, Tuple, refusal};
 use crate::event::{CloseReason, Event, Id, NoPort, Stats, Verdict};
 use crate::key::Key;
 use crate::linger::{Late, Lingering};
 use crate::segment::{Header, Segment};
 use crate::seq::Seq;
-use crate::share::{Memory, Share};
+use crate::share::{Intake, Memory, Part, Share};
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
 
@@ -41,8 +42,7 @@ pub struct Tcp {
     waiting: VecDeque<Id>,
     share: Share,
     memory: Memory,
-    /// Bytes that may be offered to one sender.
-    intake: usize,
+    intake: Intake,
     opened: u64,
     stats: Stats,
 }
@@ -64,6 +64,7 @@ struct Entry {
     load: usize,
     /// Bytes of memory, as counted by [`Memory`].
     memory: usize,
+    part: Part,
     queued: Option<Queue>,
     told: Told,
     /// The application will not name it again.
@@ -107,7 +108,7 @@ impl Tcp {
             waiting: VecDeque::new(),
             share: Share::new(config.in_flight),
             memory: Memory::new(config.memory),
-            intake: usize::MAX,
+            intake: Intake::new(config.intake),
             opened: 0,
             stats: Stats::default(),
             config,
@@ -272,9 +273,9 @@ impl Tcp {
         self.memory.used()
     }
 
-    /// Offers each sender at most so many bytes from now on. What was offered is not taken back.
-    pub fn limit_intake(&mut self, bytes: usize) {
-        self.intake = bytes;
+    /// Connections that open from now on have this for congestion control.
+    pub fn set_congestion(&mut self, congestion: Congestion) {
+        self.config.congestion = congestion;
     }
 
     fn first_sequence(&self, tuple: &Tuple, now: Time) -> Seq {
@@ -315,6 +316,7 @@ impl Tcp {
             timer: Timer::default(),
             load: 0,
             memory: 0,
+            part: Part::default(),
             queued: None,
             told: Told::default(),
             released: false,

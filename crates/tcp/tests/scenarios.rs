@@ -20,5 +20,5 @@ fn every_scenario_goes_as_written() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    assert!(count >= 25, "only {count} scenarios");
+    assert!(count >= 30, "only {count} scenarios");
 }

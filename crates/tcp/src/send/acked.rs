@@ -181,8 +181,11 @@ impl Sender {
     /// Has RACK look for losses, and begins a recovery if there are any.
     pub(super) fn detect_loss(&mut self, now: Time) {
         let recovering = !matches!(self.recovery, Recovery::None);
-        let (_, again) = self.rack.detect(&mut self.board, &self.rtt, recovering, now);
-        self.look_again = again;
+        // Without reports, what is behind a hole tells nothing.
+        if self.sack {
+            let (_, again) = self.rack.detect(&mut self.board, &self.rtt, recovering, now);
+            self.look_again = again;
+        }
         if self.board.has_lost() && !recovering {
             let outstanding = self.board.outstanding();
             let target = self.controller.lost(outstanding, now);

@@ -80,7 +80,7 @@ impl Tcp {
             let vacant = flow.sender.vacant(room - written);
             let offered = vacant.len();
             let count = write(vacant).min(offered);
-            flow.sender.wrote(count);
+            flow.sender.wrote(count, now);
             written += count;
             declined = count < offered;
         }
@@ -145,19 +145,27 @@ impl Tcp {
 
     /// Ends the connections that `gone` says so of, without a word to their other ends: whoever has
     /// that address now does not know them.
-    pub fn forget(&mut self, gone: impl Fn(&Status) -> bool, now: Time) {
-        let all: Vec<Id> = self.ids().collect();
-        for id in all {
-            if self.status(id).is_some_and(|status| gone(&status)) {
-                self.end(id, CloseReason::PeerGone);
-                self.settle(id, now);
-            }
+    pub fn forget_all(&mut self, gone: impl Fn(&Status) -> bool, now: Time) {
+        for id in self.all(gone) {
+            self.end(id, CloseReason::PeerGone);
+            self.settle(id, now);
         }
+    }
+
+    /// Resets the connections that `gone` says so of.
+    pub fn reset_all(&mut self, gone: impl Fn(&Status) -> bool, now: Time) {
+        for id in self.all(gone) {
+            self.fail(id, CloseReason::Reset, now);
+        }
+    }
+
+    fn all(&self, wanted: impl Fn(&Status) -> bool) -> Vec<Id> {
+        self.ids().filter(|id| self.status(*id).is_some_and(|status| wanted(&status))).collect()
     }
 
     /// Bytes that may be offered to one sender now.
     pub(super) fn intake(&self) -> usize {
-        self.intake.min(self.memory.allowance())
+        self.intake.share().min(self.memory.allowance())
     }
 }
 

@@ -30,6 +30,7 @@ impl Tcp {
     pub(super) fn note(&mut self, id: Id, noted: &Noted, now: Time) {
         if let Some(rtt) = noted.rtt {
             self.share.round_trip(rtt, now);
+            self.intake.round_trip(rtt, now);
         }
         if noted.lost {
             self.share.lost(now);
@@ -37,7 +38,13 @@ impl Tcp {
         if noted.acknowledged > 0 {
             self.share.acknowledged(noted.acknowledged, now);
         }
+        if noted.missing {
+            self.intake.lost(now);
+        }
         let Some(entry) = entry(&mut self.slots, id) else { return };
+        if noted.received > 0 {
+            self.intake.received(&mut entry.part, noted.received, now);
+        }
         if noted.received > 0 && !std::mem::replace(&mut entry.told.readable, true) {
             self.tell(id, Event::Readable(id));
         }

@@ -14,6 +14,7 @@
 //! Sequence numbers count from each direction's SYN; theirs begins just before the wire's numbers
 //! wrap.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::VecDeque;
 use std::net::SocketAddrV6;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use coderctl_tcp::{Config, Event, Id, Tcp, Time, Verdict};
 
-mod wire;
+pub(crate) mod wire;
 
 use wire::Line;
 
@@ -44,7 +45,7 @@ struct Scene {
 
 /// Runs a script; what is wrong with it, and where.
 pub(crate) fn run(script: &str) -> Result<(), String> {
-    let config = Config { in_flight: None, timestamps: false, ..Config::new((1, 2)) };
+    let config = Config { in_flight: None, intake: None, timestamps: false, ..Config::new((1, 2)) };
     let mut scene: Option<Scene> = None;
     let mut config = config;
     for (number, line) in script.lines().enumerate() {

@@ -110,7 +110,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn config(key: u64) -> Config {
-    Config { in_flight: None, ..Config::new((key, !key)) }
+    Config { in_flight: None, intake: None, ..Config::new((key, !key)) }
 }
 
 impl World {

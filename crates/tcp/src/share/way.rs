@@ -1,0 +1,112 @@
+//! What lies between us and a peer: a way that holds so much by itself, and a queue.
+
+use std::time::Duration;
+
+use crate::config::MSS;
+use crate::time::Time;
+
+/// No queue is taken to hold less: half of what a stock relay holds for a client (32 packets).
+pub(super) const LEAST_QUEUE: usize = 16 * MSS as usize;
+
+/// The queue is taken to hold an eighth more after so many bytes without a loss: a loss costs about a
+/// round trip of throughput, so it must stay rare.
+pub(super) const CLEAN: usize = 16 << 20;
+
+/// Losses this close belong together: connections lose in the same overflow.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// The queue, as far as its losses tell, and the way.
+#[derive(Debug)]
+pub(super) struct Between {
+    /// What the queue holds at most.
+    most: usize,
+    /// What it is thought to hold.
+    queue: usize,
+    clean: usize,
+    lost: Option<Time>,
+    way: Way,
+}
+
+impl Between {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, queue: most, clean: 0, lost: None, way: Way::default() }
+    }
+
+    /// Bytes that may be under way.
+    pub(super) fn holds(&self) -> usize {
+        self.queue + self.way.holds()
+    }
+
+    /// Bytes arrived.
+    pub(super) fn carried(&mut self, bytes: usize, now: Time) {
+        self.way.carried(bytes, now);
+        self.clean += bytes;
+        if self.clean >= CLEAN {
+            self.clean = 0;
+            self.queue = (self.queue + self.queue / 8).min(self.most);
+        }
+    }
+
+    /// Bytes were lost.
+    pub(super) fn lost(&mut self, now: Time) {
+        self.clean = 0;
+        let known = |at| now.since(at) < TOGETHER;
+        if !self.lost.replace(now).is_some_and(known) {
+            self.queue = (self.queue / 4 * 3).max(LEAST_QUEUE);
+        }
+    }
+
+    /// A round trip took this long.
+    pub(super) fn round_trip(&mut self, took: Duration, now: Time) {
+        self.way.round_trip(took, now);
+    }
+}
+
+/// How much the way holds by itself: the rate of delivery times the shortest round trip (what
+/// BBR calls the bandwidth-delay product).
+#[derive(Debug, Default)]
+struct Way {
+    round_trip: Option<(Duration, Time)>,
+    since: Time,
+    delivered: usize,
+    /// By the last measurements; the best counts, so that a pause does not cost the allowance.
+    held: [usize; 8],
+    next: usize,
+}
+
+/// Delivery is measured over a round trip, but no less than this: acknowledgements come in bursts,
+/// and a burst is no rate.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// A shortest round trip is believed for this long; ways change.
+const BELIEVED: Duration = Duration::from_secs(300);
+
+impl Way {
+    fn round_trip(&mut self, took: Duration, now: Time) {
+        let stale = |at| now.since(at) > BELIEVED;
+        if self.round_trip.is_none_or(|(shortest, at)| took <= shortest || stale(at)) {
+            self.round_trip = Some((took, now));
+        }
+    }
+
+    fn carried(&mut self, bytes: usize, now: Time) {
+        self.delivered += bytes;
+        let Some((round_trip, _)) = self.round_trip else { return };
+        let window = round_trip.max(SHORTEST);
+        let elapsed = now.since(self.since);
+        if elapsed < window {
+            return;
+        }
+        // After a pause the time says nothing about the rate.
+        if elapsed < window * 4 {
+            let held = self.delivered as u128 * round_trip.as_micros() / elapsed.as_micros().max(1);
+            self.held[self.next] = usize::try_from(held).unwrap_or(usize::MAX);
+            self.next = (self.next + 1) % self.held.len();
+        }
+        (self.since, self.delivered) = (now, 0);
+    }
+
+    fn holds(&self) -> usize {
+        self.held.iter().copied().max().unwrap_or(0)
+    }
+}
