@@ -194,6 +194,11 @@ impl Connection {
     /// The RST that ends it for the other end, if that has ever heard of it (RFC 9293, 3.10.5).
     pub(crate) fn reset(&self) -> Option<Header> {
         let (sequence, acknowledgement) = match &self.phase {
+            // The RFC says nothing to who was asked. But who thinks about it should know that nobody
+            // waits for an answer any more.
+            Phase::SynSent(syn) if syn.was_sent() => {
+                return Some(syn::reset(&self.tuple, syn.iss + 1, None));
+            }
             Phase::SynSent(_) | Phase::Ended { .. } => return None,
             Phase::SynReceived(syn, heard) => (syn.iss + 1, heard.irs + 1),
             Phase::Open(flow) => (flow.sender.next_seq(), flow.receiver.next()),

@@ -64,8 +64,8 @@ impl Lingering {
         self.order.push_back((until, tuple));
     }
 
-    pub(crate) fn contains(&self, tuple: &Tuple) -> bool {
-        self.past.contains_key(tuple)
+    pub(crate) fn contains(&self, tuple: &Tuple, now: Time) -> bool {
+        self.past.get(tuple).is_some_and(|past| past.until > now)
     }
 
     /// The last acknowledgement of a connection.

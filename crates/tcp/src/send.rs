@@ -41,7 +41,7 @@ use crate::time::Time;
 
 /// Bytes that the application may have in the ring beyond what is under way, whatever the window:
 /// enough that a new connection has something to send in its first round trips.
-const AHEAD: usize = 64 * 1024;
+const AHEAD: usize = 128 * 1024;
 
 /// Bytes in the ring at most (upstream's stack: 4 MiB; tailscale/wgengine/netstack).
 const MOST: usize = 4 << 20;

@@ -132,7 +132,7 @@ impl Tcp {
         let unused = |tuple: &Tuple| {
             free(tuple.port)
                 && !self.by_tuple.contains_key(tuple)
-                && !self.lingering.contains(tuple)
+                && !self.lingering.contains(tuple, now)
         };
         let ports = self.key.ports(&to, self.opened);
         let tuple = ports.map(|port| Tuple { port, ..to }).find(unused).ok_or(NoPort)?;

@@ -9,12 +9,10 @@ use crate::send::Next;
 use crate::seq::{Range, Seq};
 use crate::time::Time;
 
-/// What was made.
+/// A packet was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Emit {
-    /// Bytes of the application in it.
-    pub(crate) bytes: usize,
-    /// They were sent before.
+    /// What is in it was sent before.
     pub(crate) again: bool,
 }
 
@@ -29,22 +27,17 @@ impl Connection {
         now: Time,
     ) -> Option<Emit> {
         let tuple = self.tuple;
-        let syn = match &mut self.phase {
-            Phase::SynSent(syn) => {
-                let header = syn.make(&tuple, None, config, now);
-                syn.sent(now);
-                header
-            }
-            Phase::SynReceived(syn, heard) => {
-                let header = syn.make(&tuple, Some(heard), config, now);
-                syn.sent(now);
-                header
-            }
+        let (syn, heard) = match &mut self.phase {
+            Phase::SynSent(syn) => (syn, None),
+            Phase::SynReceived(syn, heard) => (syn, Some(&*heard)),
             Phase::Open(flow) => return flow.make(&tuple, cap, intake, out, now),
             Phase::Ended { .. } => return None,
         };
-        syn.emit(&tuple.local, &tuple.remote, (&[], &[]), out);
-        Some(Emit { bytes: 0, again: false })
+        let again = syn.was_sent();
+        let header = syn.make(&tuple, heard, config, now);
+        header.emit(&tuple.local, &tuple.remote, (&[], &[]), out);
+        syn.sent(now);
+        Some(Emit { again })
     }
 }
 
@@ -67,11 +60,11 @@ impl Flow {
             Next::Question => {
                 self.make_question(tuple, intake, out, now);
                 self.sender.sent(Next::Question, now.stamp(), now);
-                Some(Emit { bytes: 0, again: false })
+                Some(Emit { again: false })
             }
             Next::Later(_) | Next::Nothing if std::mem::take(&mut self.asks) => {
                 self.make_question(tuple, intake, out, now);
-                Some(Emit { bytes: 0, again: false })
+                Some(Emit { again: false })
             }
             Next::Later(_) | Next::Nothing => {
                 acknowledges.then(|| self.make_acknowledgement(tuple, intake, out, now))
@@ -91,7 +84,7 @@ impl Flow {
             header.options.sack = blocks;
         }
         header.emit(&tuple.local, &tuple.remote, (&[], &[]), out);
-        Emit { bytes: 0, again: false }
+        Emit { again: false }
     }
 
     /// A segment that has to be answered: it lies before what is acknowledged.
@@ -114,9 +107,8 @@ impl Flow {
         header.flags.fin = fin;
         header.flags.psh = last && !bytes.0.is_empty();
         header.emit(&tuple.local, &tuple.remote, bytes, out);
-        let count = bytes.0.len() + bytes.1.len();
         self.sender.sent(Next::Segment(range), now.stamp(), now);
-        Emit { bytes: count, again }
+        Emit { again }
     }
 
     /// What every segment of an open connection has.

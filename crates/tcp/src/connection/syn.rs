@@ -89,6 +89,11 @@ impl Syn {
         Self { iss, first: None, sent: 0, due: now }
     }
 
+    /// It was sent before.
+    pub(super) const fn was_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     /// When it is to be sent.
     pub(super) const fn due(&self) -> Time {
         self.due

@@ -1,8 +1,19 @@
 //! From what wants to be sent to packets.
 
+use std::collections::VecDeque;
+
 use super::{Queue, Tcp, entry};
 use crate::event::{Admission, Id, PacketSink};
 use crate::time::Time;
+
+/// What became of a turn.
+enum Served {
+    Sent,
+    /// There is no way to the other end now.
+    Refused,
+    /// There is no room for any packet.
+    Full,
+}
 
 impl Tcp {
     /// Whether something waits for [`Tcp::poll_transmit`].
@@ -10,15 +21,25 @@ impl Tcp {
         !self.replies.is_empty() || !self.light.is_empty() || !self.heavy.is_empty()
     }
 
-    /// Makes packets and hands them to `sink` until there is nothing to send or `sink` is full. A
-    /// packet is only made when it can leave, so none that was made is dropped.
+    /// Makes packets and hands them to `sink` until there is nothing to send or `sink` is full: what
+    /// is light first, and one packet of each connection in turn. A packet is only made when it can
+    /// leave, so none that was made is dropped.
     pub fn poll_transmit(&mut self, sink: &mut dyn PacketSink, now: Time) {
-        let goes_on = self.send_replies(sink)
-            && self.send_segments(Queue::Light, sink, now)
-            && self.send_segments(Queue::Heavy, sink, now);
-        // Sending may have given connections that wait their turn.
-        if goes_on && !self.light.is_empty() {
-            self.send_segments(Queue::Light, sink, now);
+        if !self.send_replies(sink) {
+            return;
+        }
+        let Some(mut parked) = self.serve_light(sink, now) else { return };
+        let mut refused = 0;
+        while refused < self.heavy.len() {
+            match self.serve_one(Queue::Heavy, sink, now) {
+                Served::Sent => refused = 0,
+                Served::Refused => refused += 1,
+                Served::Full => return,
+            }
+            if self.light.len() > parked {
+                let Some(left) = self.serve_light(sink, now) else { return };
+                parked = left;
+            }
         }
     }
 
@@ -42,38 +63,40 @@ impl Tcp {
         true
     }
 
-    /// One packet of each connection in turn, until none has anything or `sink` is full.
-    fn send_segments(&mut self, queue: Queue, sink: &mut dyn PacketSink, now: Time) -> bool {
+    /// Serves those that have little to send; how many of them have nowhere to send it to, `None` if
+    /// `sink` is full.
+    fn serve_light(&mut self, sink: &mut dyn PacketSink, now: Time) -> Option<usize> {
         let mut refused = 0;
-        while refused < self.queue(queue).len() {
-            // What is light goes before each packet of what is heavy.
-            if queue == Queue::Heavy
-                && refused == 0
-                && !self.light.is_empty()
-                && !self.send_segments(Queue::Light, sink, now)
-            {
-                return false;
+        while refused < self.light.len() {
+            match self.serve_one(Queue::Light, sink, now) {
+                Served::Sent => refused = 0,
+                Served::Refused => refused += 1,
+                Served::Full => return None,
             }
-            let Some(id) = self.queue(queue).pop_front() else { break };
-            let Some(it) = entry(&mut self.slots, id) else { continue };
-            let to = it.connection.tuple.remote;
-            match sink.admit(to) {
-                Admission::Yes => {}
-                Admission::NotThere => {
-                    refused += 1;
-                    self.queue(queue).push_back(id);
-                    continue;
-                }
-                Admission::Full => {
-                    self.queue(queue).push_front(id);
-                    return false;
-                }
-            }
-            refused = 0;
-            it.queued = None;
-            self.send_one(id, sink, now);
         }
-        true
+        Some(refused)
+    }
+
+    /// Makes a packet of the connection whose turn it is.
+    fn serve_one(&mut self, queue: Queue, sink: &mut dyn PacketSink, now: Time) -> Served {
+        let Some(id) = self.queue(queue).pop_front() else { return Served::Sent };
+        // Of one that is gone there is nothing to send.
+        let Some(it) = entry(&mut self.slots, id) else { return Served::Sent };
+        match sink.admit(it.connection.tuple.remote) {
+            Admission::Yes => {
+                it.queued = None;
+                self.send_one(id, sink, now);
+                Served::Sent
+            }
+            Admission::NotThere => {
+                self.queue(queue).push_back(id);
+                Served::Refused
+            }
+            Admission::Full => {
+                self.queue(queue).push_front(id);
+                Served::Full
+            }
+        }
     }
 
     fn send_one(&mut self, id: Id, sink: &mut dyn PacketSink, now: Time) {
@@ -89,7 +112,7 @@ impl Tcp {
         self.settle(id, now);
     }
 
-    fn queue(&mut self, queue: Queue) -> &mut std::collections::VecDeque<Id> {
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<Id> {
         match queue {
             Queue::Light => &mut self.light,
             Queue::Heavy => &mut self.heavy,
