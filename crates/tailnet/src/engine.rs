@@ -39,7 +39,7 @@ use crate::ids::{PeerId, RegionId};
 use crate::keys::{NodePrivate, NodePublic};
 use crate::node::Node;
 use crate::packet;
-use crate::stack::{SmolStack, Stack, StackConfig, StackError, StackEvent};
+use crate::stack::{Stack, StackConfig, StackError, StackEvent, UserStack};
 use crate::wg::{Handshake, NoiseTunnel, PERSISTENT_KEEPALIVE, Tunnel, TunnelStats};
 
 mod egress;
@@ -215,7 +215,7 @@ pub struct EngineConfig {
 impl Engine {
     /// An engine with real WireGuard and the stack in use.
     pub fn new(config: EngineConfig, now: Instant) -> Self {
-        let stack = Box::new(SmolStack::new(config.stack, now));
+        let stack = Box::new(UserStack::new(config.stack, now));
         let private = config.key;
         Self::with_parts(
             stack,

@@ -58,7 +58,7 @@ use crate::{
     ids::{NodeId, PeerId, RegionId, random_client_address},
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
-    stack::{SmolStack, StackConfig},
+    stack::{StackConfig, UserStack},
     wg::{Handshake, NoiseTunnel, TunnelStats},
 };
 
@@ -147,7 +147,7 @@ impl Tailnet {
         let address = random_client_address(array(address));
 
         let now = Instant::now();
-        let stack = SmolStack::new(StackConfig::new(address, u64::from_le_bytes(array(seed))), now);
+        let stack = UserStack::new(StackConfig::new(address, u64::from_le_bytes(array(seed))), now);
         let private = node_key.expose_bytes();
         let make = move |peer: &crate::keys::NodePublic, now| -> Box<dyn crate::wg::Tunnel> {
             Box::new(NoiseTunnel::new(&private, peer.as_bytes(), now))

@@ -48,6 +48,8 @@ mod id;
 mod intake;
 mod listener;
 mod owed;
+#[cfg(feature = "own-tcp")]
+mod own;
 mod ping;
 mod random;
 mod smol;
@@ -56,7 +58,17 @@ mod udp;
 mod way;
 
 pub use id::{ConnectionId, ListenerId, PingId, SynId, UdpId};
+#[cfg(feature = "own-tcp")]
+pub use own::OwnStack;
 pub use smol::SmolStack;
+
+/// The implementation in use.
+#[cfg(not(feature = "own-tcp"))]
+pub type UserStack = SmolStack;
+
+/// The implementation in use.
+#[cfg(feature = "own-tcp")]
+pub type UserStack = OwnStack;
 
 /// What a [`Stack`] is made with.
 #[derive(Debug, Clone)]

@@ -47,7 +47,7 @@ use crate::{
     ids::{NodeId, PeerId, Prefix, RegionId},
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
-    stack::{SmolStack, StackConfig},
+    stack::{StackConfig, UserStack},
     wg::NoiseTunnel,
 };
 
@@ -259,7 +259,7 @@ fn engine(id: PeerId, key: &NodePrivate, disco: DiscoPrivate, seed: u64, now: In
     let make = move |peer: &crate::keys::NodePublic, now| -> Box<dyn crate::wg::Tunnel> {
         Box::new(NoiseTunnel::new(&private, peer.as_bytes(), now))
     };
-    let mut engine = Engine::with_parts(Box::new(SmolStack::new(config, now)), Box::new(make));
+    let mut engine = Engine::with_parts(Box::new(UserStack::new(config, now)), Box::new(make));
     engine.set_role(Role::Agent);
     engine.set_disco(Box::new(RelayDisco::new(disco)));
     be_at(&mut engine, id, now);
