@@ -18,7 +18,6 @@ mod calls;
 mod check;
 mod core;
 mod derp_map;
-mod hex;
 mod http;
 mod mailbox;
 mod replicas;

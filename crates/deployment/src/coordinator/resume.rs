@@ -11,8 +11,7 @@ use coderctl_tailnet::ids::PeerId;
 use ring::hmac;
 use uuid::Uuid;
 
-use super::hex::unhex;
-use crate::model::hex;
+use crate::model::{hex, unhex};
 
 /// How long a token is good (coder/coder: tailnet/resume.go, `DefaultResumeTokenExpiry`); it is
 /// refreshed after half of it.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use uuid::{Uuid, uuid};
 
-use super::{LogLevel, Timestamp, sha256, words};
+use super::{LogLevel, Timestamp, hex, sha256, words};
 
 words! {
     /// What an agent says of its scripts (`codersdk/workspaceagents.go`). The order is the one in
@@ -181,17 +181,6 @@ impl std::fmt::Debug for AgentToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
     }
-}
-
-/// Lower-case hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What a template says of an agent.

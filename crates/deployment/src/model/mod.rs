@@ -6,6 +6,7 @@
 mod agents;
 mod builds;
 mod claims;
+mod hex;
 mod jobs;
 mod keys;
 mod templates;
@@ -14,7 +15,15 @@ mod users;
 mod workspaces;
 
 pub use self::{
-    agents::*, builds::*, claims::*, jobs::*, keys::*, templates::*, time::Timestamp, users::*,
+    agents::*,
+    builds::*,
+    claims::*,
+    hex::{hex, unhex},
+    jobs::*,
+    keys::*,
+    templates::*,
+    time::Timestamp,
+    users::*,
     workspaces::*,
 };
 

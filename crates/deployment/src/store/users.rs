@@ -13,7 +13,7 @@ use crate::{
     decide::Conflict,
     model::{
         ApiKey, LoginType, NewUser, PREBUILDS_USER, PREBUILDS_USERNAME, Role, Timestamp, User,
-        UserStatus, hex,
+        UserStatus, hex, unhex,
     },
 };
 
@@ -36,7 +36,7 @@ fn api_key(row: &AnyRow) -> Result<ApiKey, StoreError> {
     Ok(ApiKey {
         id: row.text("id")?,
         user_id: row.uuid("user_id")?,
-        hashed_secret: unhex(&row.text("hashed_secret")?)?,
+        hashed_secret: hashed_secret(&row.text("hashed_secret")?)?,
         login_type: row.word("login_type", LoginType::parse)?,
         token_name: row.text("token_name")?,
         lifetime: row.seconds("lifetime_seconds")?,
@@ -47,19 +47,10 @@ fn api_key(row: &AnyRow) -> Result<ApiKey, StoreError> {
     })
 }
 
-fn unhex(text: &str) -> Result<[u8; 32], StoreError> {
-    let wrong = || corrupt("hashed_secret", "it is not 64 hexadecimal digits");
-    if text.len() != 64 {
-        return Err(wrong());
-    }
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-            .ok_or_else(wrong)?;
-    }
-    Ok(bytes)
+fn hashed_secret(text: &str) -> Result<[u8; 32], StoreError> {
+    unhex(text)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| corrupt("hashed_secret", "it is not 64 hexadecimal digits"))
 }
 
 impl Store {

@@ -14,10 +14,9 @@ use uuid::Uuid;
 use crate::{
     coordinator::{
         core::{PeerState, Replica, Update},
-        hex::unhex,
         mailbox::End,
     },
-    model::hex,
+    model::{hex, unhex},
     pubsub::MAX_PAYLOAD,
 };
 
