@@ -11,6 +11,9 @@
 //! keys of peers that share a tunnel in the coordinator. To everybody else a peer looks as if it
 //! were not connected.
 //!
+//! The relays of several replicas are one (module `mesh`): each tells the others who is connected to
+//! it, and passes packets on to the one that has their receiver.
+//!
 //! A packet is copied once, from the read buffer of its sender to the write queue of its receiver;
 //! consecutive packets for the same receiver travel together, and everything that waits for a
 //! client leaves in writes of up to 64 KiB. Queues are bounded and drop their oldest; whoever
@@ -20,10 +23,12 @@ mod http;
 mod inbox;
 mod lane;
 mod limits;
+mod mesh;
 mod outbox;
 mod session;
 pub mod stun;
 mod switchboard;
+mod talk;
 mod wire;
 
 use std::{
@@ -37,7 +42,7 @@ use std::{
 use coderctl_tailnet::keys::{NoEntropy, NodePublic, RelayPrivate, RelayPublic};
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{http::routes, limits::Limits, session::Ended};
+pub use self::{http::routes, limits::Limits, mesh::MeshKey, session::Ended};
 use self::{outbox::Outbox, switchboard::Switchboard};
 
 /// Who may use the relay to reach whom. The coordinator knows.
@@ -75,6 +80,9 @@ impl Permits for Everybody {
 pub struct Settings {
     /// Its key; `None` for a new one. Clients learn it with every connection.
     pub key: Option<RelayPrivate>,
+    /// What the relays of one deployment share, and nobody else knows; `None` for one that is
+    /// alone.
+    pub mesh_key: Option<MeshKey>,
     /// What clients may cost.
     pub limits: Limits,
 }
@@ -85,6 +93,7 @@ pub struct Relay(Arc<Inner>);
 
 struct Inner {
     key: RelayPrivate,
+    mesh_key: Option<MeshKey>,
     limits: Limits,
     permits: Arc<dyn Permits>,
     board: Mutex<Switchboard>,
@@ -110,7 +119,9 @@ struct Counters {
 pub struct Stats {
     /// Connections now.
     pub connections: usize,
-    /// Packets that were queued for their receiver.
+    /// Clients of other replicas' relays that can be reached from here.
+    pub elsewhere: usize,
+    /// Packets that were queued for their receiver, or for the relay that has it.
     pub passed: u64,
     /// Their bytes, framing included.
     pub passed_bytes: u64,
@@ -129,10 +140,11 @@ impl Relay {
     ///
     /// [`NoEntropy`] when the system has no random numbers for a key.
     pub fn new(settings: Settings, permits: Arc<dyn Permits>) -> Result<Self, NoEntropy> {
-        let Settings { key, limits } = settings;
+        let Settings { key, mesh_key, limits } = settings;
         let key = key.map_or_else(RelayPrivate::random, Ok)?;
         Ok(Self(Arc::new(Inner {
             key,
+            mesh_key,
             logins: Semaphore::new(limits.logins),
             limits,
             permits,
@@ -159,8 +171,13 @@ impl Relay {
     pub fn stats(&self) -> Stats {
         let counters = &self.0.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (connections, elsewhere) = {
+            let board = self.0.board();
+            (board.connections(), board.elsewhere())
+        };
         Stats {
-            connections: self.0.board().connections(),
+            connections,
+            elsewhere,
             passed: read(&counters.passed),
             passed_bytes: read(&counters.passed_bytes),
             overflown: read(&counters.overflown),
@@ -199,6 +216,14 @@ impl Inner {
         if !self.permits.permits(from, to) {
             return Route::Refused;
         }
+        match self.local_route(from, to) {
+            Route::Absent => self.board().find_there(to).map_or(Route::Absent, Route::There),
+            route @ (Route::Here(_) | Route::There(_) | Route::Refused) => route,
+        }
+    }
+
+    /// Where packets of another relay's client go.
+    fn local_route(&self, from: &NodePublic, to: &NodePublic) -> Route {
         let mut board = self.board();
         match board.find(to) {
             Some(outbox) => {
@@ -215,6 +240,8 @@ impl Inner {
 enum Route {
     /// To a client of this relay.
     Here(Arc<Outbox>),
+    /// To a client of another relay.
+    There(Arc<Outbox>),
     /// To nobody: their receiver is not connected.
     Absent,
     /// To nobody: there is no tunnel.

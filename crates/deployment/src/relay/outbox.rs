@@ -64,6 +64,15 @@ impl Outbox {
         self.push(&bytes, true);
     }
 
+    /// Appends a frame that must not be lost: if there is no room, this is closed.
+    pub(super) fn tell_surely(&self, frame: &Frame) {
+        let mut bytes = BytesMut::new();
+        frame.encode(&mut bytes);
+        if self.push(&bytes, true) > 0 {
+            self.close();
+        }
+    }
+
     /// Waits for something to write; `None` when it was closed.
     pub(super) async fn take(&self) -> Option<Chunk> {
         loop {

@@ -1,4 +1,4 @@
-//! One client: the introduction, a reader, a writer.
+//! One client: its introduction, and what becomes of what it says.
 
 use std::{
     collections::HashMap,
@@ -17,15 +17,17 @@ use coderctl_tailnet::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{
     Inner, Relay, Route,
     inbox::{Inbox, Input, Run},
+    mesh,
     outbox::Outbox,
     switchboard::Member,
+    talk::{Life, Talk, converse},
+    wire,
 };
 
 /// Longest introduction, in bytes. Its JSON has 33, or 110 with the key of a mesh; upstream takes
@@ -37,13 +39,13 @@ const MAX_LOGIN: usize = 4 << 10;
 const NOTICES: u32 = 3;
 
 /// Routes that are remembered for one client; more belong to somebody who is looking for peers.
-const MAX_ROUTES: usize = 4096;
+pub(super) const MAX_ROUTES: usize = 4096;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// The client left.
-    #[error("the client closed the connection")]
+    #[error("the other side closed the connection")]
     Left,
     /// The stream broke.
     #[error("the connection broke: {0}")]
@@ -64,19 +66,22 @@ pub enum Ended {
     #[error("the client sends too many frames that are no packets")]
     Flood,
     /// It takes nothing.
-    #[error("the client took nothing for {} s", .0.as_secs())]
+    #[error("the other side took nothing for {} s", .0.as_secs())]
     Stuck(Duration),
     /// It answers no pings.
-    #[error("the client was silent for {} s", .0.as_secs())]
+    #[error("the other side was silent for {} s", .0.as_secs())]
     Silent(Duration),
+    /// It claims to be another relay of this deployment.
+    #[error("the client claims to be a relay of this deployment and is none")]
+    NoRelay,
     /// The coordinator does not know its key.
     #[error("the coordinator does not know the client's key")]
     Unknown,
     /// There is no room.
     #[error("the relay has no room for another client")]
     Full,
-    /// Another connection with its key took its place.
-    #[error("another connection with the same key took its place")]
+    /// Another connection with its key took its place, or it missed what it must not miss.
+    #[error("another connection with the same key took its place, or its queue was full")]
     Replaced,
     /// No random numbers for the introduction.
     #[error(transparent)]
@@ -106,22 +111,33 @@ impl Relay {
             Err(_) => return Ended::LoginTimeout(limit),
         };
         drop(place);
+        let key = login.key;
+        if login.mesh {
+            tracing::debug!(relay = ?key, "another relay connected");
+            let ended = mesh::serve(inner.clone(), login, stream).await;
+            tracing::debug!(relay = ?key, cause = %ended, "another relay left");
+            return ended;
+        }
         if inner.board().connections() >= inner.limits.clients {
             return Ended::Full;
         }
-        tracing::debug!(client = ?login.key, "relay client connected");
-        let ended = Session::begin(inner.clone(), login, stream).await;
-        tracing::debug!(client = ?ended.0, cause = %ended.1, "relay client left");
-        ended.1
+        tracing::debug!(client = ?key, "relay client connected");
+        let ended = Session::serve(inner.clone(), login, stream).await;
+        tracing::debug!(client = ?key, cause = %ended, "relay client left");
+        ended
     }
 }
 
 /// A client that has introduced itself.
-struct Login {
-    key: NodePublic,
-    can_ack_pings: bool,
+pub(super) struct Login {
+    pub(super) key: NodePublic,
+    pub(super) can_ack_pings: bool,
+    /// It is another relay.
+    pub(super) mesh: bool,
+    /// Our answer.
+    pub(super) answer: Frame,
     /// What came behind the introduction.
-    rest: BytesMut,
+    pub(super) rest: BytesMut,
 }
 
 impl Inner {
@@ -147,13 +163,15 @@ impl Inner {
         };
         let Frame::ClientInfo { node, nonce, sealed } = frame else { return Err(Ended::NoLogin) };
         let info = login::open_client_info(&self.key, &node, &nonce, &sealed)?;
+        let mesh = match &info.mesh_key {
+            None => false,
+            Some(proof) if self.is_relay(&node, proof) => true,
+            Some(_) => return Err(Ended::NoRelay),
+        };
         let mut nonce = [0; login::NONCE_LENGTH];
         getrandom::fill(&mut nonce).map_err(|_| NoEntropy)?;
-        let mut answer = BytesMut::new();
-        login::server_info(&self.key, &node, &self.info(), nonce).encode(&mut answer);
-        stream.write_all(&answer).await?;
-        stream.flush().await?;
-        Ok(Login { key: node, can_ack_pings: info.can_ack_pings, rest: bytes })
+        let answer = login::server_info(&self.key, &node, &self.info(), nonce);
+        Ok(Login { key: node, can_ack_pings: info.can_ack_pings, mesh, answer, rest: bytes })
     }
 
     /// What it says about itself.
@@ -163,7 +181,7 @@ impl Inner {
     }
 
     /// Waits while the relay is frozen.
-    async fn thawed(&self) {
+    pub(super) async fn thawed(&self) {
         if *self.frozen.borrow() {
             // The sender lives as long as `self`.
             let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
@@ -178,85 +196,99 @@ struct Session {
     member: Member,
     /// The coordinator knows the key, or has not had the time to.
     unknown_since: Option<Instant>,
-    can_ack_pings: bool,
-    /// When something came last.
-    heard: Instant,
+    /// Of one who answers pings.
+    life: Option<Life>,
     routes: HashMap<NodePublic, Route>,
     /// What `routes` hold for.
     generations: (u64, u64),
     limiter: Option<Limiter>,
     control: Allowance,
     notices: Allowance,
+    /// Where packets for other relays are put together.
+    forward: BytesMut,
 }
 
 impl Session {
-    async fn begin<S>(inner: Arc<Inner>, login: Login, stream: S) -> (NodePublic, Ended)
+    async fn serve<S>(inner: Arc<Inner>, login: Login, stream: S) -> Ended
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let limits = &inner.limits;
         let outbox = Arc::new(Outbox::new(limits.queued, limits.urgent));
+        // First of all; from the moment that the client reads it, it is here.
+        outbox.tell(&login.answer);
         let now = Instant::now();
-        let member =
-            inner.change(|board| board.add(login.key, outbox.clone(), inner.limits.same_key));
+        let member = inner.change(|board| board.add(login.key, outbox.clone(), limits.same_key));
         let mut session = Session {
             key: login.key,
             member,
             unknown_since: Some(now),
-            can_ack_pings: login.can_ack_pings,
-            heard: now,
+            life: login.can_ack_pings.then(Life::new),
             routes: HashMap::new(),
             generations: inner.generations(),
             limiter: Limiter::new(&inner.info(), now.into_std()),
             control: Allowance::new(limits.control_burst, limits.control_rate, now),
             notices: Allowance::new(NOTICES, 1, now),
+            forward: BytesMut::new(),
             inner: inner.clone(),
         };
-        let (reader, writer) = tokio::io::split(stream);
-        let writer = write(inner.clone(), outbox, writer, login.can_ack_pings);
-        // A task of its own, so that a client's reading and writing do not wait for each other.
-        let mut writer = Aborted(tokio::spawn(writer));
-        let ended = tokio::select! {
-            ended = session.read(reader, login.rest) => ended,
-            ended = &mut writer.0 => ended.unwrap_or(Ended::Left),
-        };
-        (login.key, ended)
+        let inbox = Inbox::new(login.key, login.rest);
+        converse(&inner, &mut session, outbox, stream, inbox, login.can_ack_pings).await
     }
 
-    async fn read(&mut self, mut reader: impl AsyncRead + Unpin, rest: BytesMut) -> Ended {
-        let mut inbox = Inbox::new(self.key, rest);
-        let limits = self.inner.limits.clone();
-        let mut look = interval_at(Instant::now() + limits.look, limits.look);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut quiet = true;
-        loop {
-            if let Err(ended) = self.handle(&mut inbox) {
-                return ended;
-            }
-            self.inner.thawed().await;
-            tokio::select! {
-                read = reader.read_buf(inbox.room()) => match read {
-                    Ok(0) => return Ended::Left,
-                    Ok(count) => {
-                        inbox.filled(count);
-                        quiet = false;
-                    }
-                    Err(error) => return error.into(),
-                },
-                now = look.tick() => {
-                    if let Err(ended) = self.look(now, quiet) {
-                        return ended;
-                    }
-                    if quiet {
-                        inbox.shrink();
-                    }
-                    quiet = true;
-                }
-            }
+    fn pass_on(&mut self, run: &Run<'_>) {
+        let inner = self.inner.clone();
+        let counters = &inner.counters;
+        if let Some(limiter) = &mut self.limiter
+            && !limiter.take(run.frames.len() as u64, Instant::now().into_std())
+        {
+            counters.overflown.fetch_add(run.count, Ordering::Relaxed);
+            return;
         }
+        if self.routes.len() >= MAX_ROUTES {
+            self.routes.clear();
+        }
+        let route = &*self.routes.entry(run.to).or_insert_with(|| inner.route(&self.key, &run.to));
+        let dropped = match route {
+            Route::Here(outbox) => outbox.push(run.frames, run.disco),
+            Route::There(outbox) => {
+                self.forward.clear();
+                wire::forward(run.frames, &run.to, &mut self.forward);
+                outbox.push(&self.forward, run.disco)
+            }
+            Route::Absent | Route::Refused => {
+                let refused = matches!(route, Route::Refused);
+                let missed = if refused { &counters.refused } else { &counters.absent };
+                missed.fetch_add(run.count, Ordering::Relaxed);
+                // Whoever may not reach a peer does not learn whether it is here.
+                if run.disco && self.notices.take(Instant::now()) {
+                    let gone = Frame::PeerGone { peer: run.to, reason: PeerGone::NotHere };
+                    self.member.outbox.tell(&gone);
+                }
+                return;
+            }
+        };
+        if dropped > 0 {
+            counters.overflown.fetch_add(dropped, Ordering::Relaxed);
+        }
+        counters.passed.fetch_add(run.count, Ordering::Relaxed);
+        counters.passed_bytes.fetch_add(run.frames.len() as u64, Ordering::Relaxed);
     }
 
-    /// Handles everything that was read.
+    fn handle_frame(&mut self, frame: Frame) -> Result<(), Ended> {
+        if !self.control.take(Instant::now()) {
+            return Err(Ended::Flood);
+        }
+        if let Frame::Ping(data) = frame {
+            self.member.outbox.tell(&Frame::Pong(data));
+        }
+        // Home or not makes no difference here, pongs are signs of life, and the rest is for
+        // other relays, or for the future.
+        Ok(())
+    }
+}
+
+impl Talk for Session {
     fn handle(&mut self, inbox: &mut Inbox) -> Result<(), Ended> {
         let generations = self.inner.generations();
         if self.generations != generations {
@@ -279,62 +311,10 @@ impl Session {
         Ok(())
     }
 
-    fn pass_on(&mut self, run: &Run<'_>) {
-        let inner = self.inner.clone();
-        let counters = &inner.counters;
-        if let Some(limiter) = &mut self.limiter
-            && !limiter.take(run.frames.len() as u64, Instant::now().into_std())
-        {
-            counters.overflown.fetch_add(run.count, Ordering::Relaxed);
-            return;
-        }
-        if self.routes.len() >= MAX_ROUTES {
-            self.routes.clear();
-        }
-        let route = self.routes.entry(run.to).or_insert_with(|| inner.route(&self.key, &run.to));
-        let missed = match route {
-            Route::Here(outbox) => {
-                let dropped = outbox.push(run.frames, run.disco);
-                if dropped > 0 {
-                    counters.overflown.fetch_add(dropped, Ordering::Relaxed);
-                }
-                counters.passed.fetch_add(run.count, Ordering::Relaxed);
-                counters.passed_bytes.fetch_add(run.frames.len() as u64, Ordering::Relaxed);
-                return;
-            }
-            Route::Absent => &counters.absent,
-            Route::Refused => &counters.refused,
-        };
-        missed.fetch_add(run.count, Ordering::Relaxed);
-        // Whoever may not reach a peer does not learn whether it is here.
-        if run.disco && self.notices.take(Instant::now()) {
-            let gone = Frame::PeerGone { peer: run.to, reason: PeerGone::NotHere };
-            self.member.outbox.tell(&gone);
-        }
-    }
-
-    fn handle_frame(&mut self, frame: Frame) -> Result<(), Ended> {
-        if !self.control.take(Instant::now()) {
-            return Err(Ended::Flood);
-        }
-        if let Frame::Ping(data) = frame {
-            self.member.outbox.tell(&Frame::Pong(data));
-        }
-        // Home or not makes no difference here, pongs are signs of life, and the rest is for
-        // other relays, or for the future.
-        Ok(())
-    }
-
-    /// Looks after the client: whether it lives and is known.
     fn look(&mut self, now: Instant, quiet: bool) -> Result<(), Ended> {
         let limits = &self.inner.limits;
-        if !quiet {
-            self.heard = now;
-        }
-        // Two pings and their answers; one may be late.
-        let silence = 3 * limits.keep_alive;
-        if self.can_ack_pings && now.saturating_duration_since(self.heard) >= silence {
-            return Err(Ended::Silent(silence));
+        if let Some(life) = &mut self.life {
+            life.look(now, quiet, limits.keep_alive)?;
         }
         if self.inner.permits.knows(&self.key) {
             self.unknown_since = None;
@@ -355,59 +335,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.member.outbox.close();
         self.inner.change(|board| board.remove(&self.key, self.member.number));
-    }
-}
-
-async fn write(
-    inner: Arc<Inner>,
-    outbox: Arc<Outbox>,
-    mut writer: impl AsyncWrite + Unpin,
-    can_ack_pings: bool,
-) -> Ended {
-    let every = inner.limits.keep_alive;
-    // Not all clients at the same moment; upstream adds up to 5 s to its 60.
-    let mut random = [0];
-    let _ = getrandom::fill(&mut random);
-    let every = every + every.mul_f64(f64::from(random[0]) / (256.0 * 12.0));
-    let mut keep_alive = interval_at(Instant::now() + every, every);
-    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let chunk = tokio::select! {
-            chunk = outbox.take() => chunk,
-            _ = keep_alive.tick() => {
-                outbox.tell(&Frame::KeepAlive);
-                if can_ack_pings {
-                    outbox.tell(&Frame::Ping(*b"coderctl"));
-                }
-                continue;
-            }
-        };
-        let Some(chunk) = chunk else { return Ended::Replaced };
-        inner.thawed().await;
-        let limit = inner.limits.write_time;
-        let mut rest = chunk.bytes();
-        while !rest.is_empty() {
-            match timeout(limit, writer.write(rest)).await {
-                Ok(Ok(0)) => return Ended::Left,
-                Ok(Ok(count)) => rest = rest.get(count..).unwrap_or_default(),
-                Ok(Err(error)) => return error.into(),
-                Err(_) => return Ended::Stuck(limit),
-            }
-        }
-        match timeout(limit, writer.flush()).await {
-            Ok(Ok(())) => outbox.recycle(chunk),
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return Ended::Stuck(limit),
-        }
-    }
-}
-
-/// A task that ends with its owner.
-struct Aborted(JoinHandle<Ended>);
-
-impl Drop for Aborted {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

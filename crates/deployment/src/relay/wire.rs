@@ -2,6 +2,7 @@
 //! packet and a received one differ in one byte of type and in whose key they name, so a frame is
 //! rewritten where it lies.
 
+use bytes::{BufMut, BytesMut};
 use coderctl_tailnet::{
     derp::frame::{FrameError, HEADER_LENGTH, MAX_PACKET},
     keys::{KEY_LENGTH, NodePublic},
@@ -11,6 +12,8 @@ use coderctl_tailnet::{
 pub(super) const SEND_PACKET: u8 = 0x04;
 /// Somebody's packet.
 pub(super) const RECV_PACKET: u8 = 0x05;
+/// Between relays: somebody's packet for somebody.
+const FORWARD_PACKET: u8 = 0x0a;
 
 /// Where the payload of a packet begins in its frame.
 pub(super) const PACKET_START: usize = HEADER_LENGTH + KEY_LENGTH;
@@ -78,6 +81,20 @@ pub(super) fn turn(frame: &mut [u8], from: &NodePublic) {
     }
     if let Some(key) = frame.get_mut(HEADER_LENGTH..PACKET_START) {
         key.copy_from_slice(from.as_bytes());
+    }
+}
+
+/// Appends packets from somebody as packets that another relay is to pass on to somebody.
+pub(super) fn forward(frames: &[u8], to: &NodePublic, out: &mut BytesMut) {
+    for frame in self::frames(frames) {
+        let Some(from) = frame.get(HEADER_LENGTH..PACKET_START) else { continue };
+        let packet = frame.get(PACKET_START..).unwrap_or_default();
+        out.put_u8(FORWARD_PACKET);
+        // A frame that fits has fewer than 2^17 bytes.
+        out.put_u32((2 * KEY_LENGTH + packet.len()) as u32);
+        out.put_slice(from);
+        out.put_slice(to.as_bytes());
+        out.put_slice(packet);
     }
 }
 

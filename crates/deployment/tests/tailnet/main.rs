@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod coordinator;
+mod mesh;
 mod peers;
 mod relay;
 mod replicas;

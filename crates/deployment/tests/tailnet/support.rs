@@ -82,7 +82,8 @@ impl Permits for Table {
 
 pub(crate) fn relay(limits: Limits) -> (Relay, Arc<Table>) {
     let table = Arc::new(Table::default());
-    let relay = Relay::new(Settings { key: None, limits }, table.clone()).unwrap();
+    let settings = Settings { limits, ..Settings::default() };
+    let relay = Relay::new(settings, table.clone()).unwrap();
     (relay, table)
 }
 
