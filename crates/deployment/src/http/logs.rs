@@ -28,7 +28,7 @@ use crate::{
         channels::{agent_logs, job_logs},
     },
     state::State,
-    store::StoreError,
+    store::{Store, StoreError},
 };
 
 /// Lines that are read at once.
@@ -73,28 +73,45 @@ fn text(lines: impl Iterator<Item = String>) -> Response {
     response
 }
 
-/// All lines after this one.
-async fn job_lines(state: &State, job: Uuid, mut after: i64) -> Result<Vec<JobLog>, StoreError> {
-    let mut all = Vec::new();
-    loop {
-        let page = state.store.job_logs(job, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(all) };
-        after = last.id;
-        all.extend(page);
+/// A line of a log, which is read in pages.
+trait Line: Sized {
+    fn id(&self) -> i64;
+
+    /// The next lines of the job or agent `of` after this one; none at the end.
+    fn page(
+        store: &Store,
+        of: Uuid,
+        after: i64,
+    ) -> impl Future<Output = Result<Vec<Self>, StoreError>> + Send;
+}
+
+impl Line for JobLog {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    async fn page(store: &Store, of: Uuid, after: i64) -> Result<Vec<Self>, StoreError> {
+        store.job_logs(of, after, PAGE).await
     }
 }
 
-/// All lines after this one.
-async fn agent_lines(
-    state: &State,
-    agent: Uuid,
-    mut after: i64,
-) -> Result<Vec<AgentLog>, StoreError> {
+impl Line for AgentLog {
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    async fn page(store: &Store, of: Uuid, after: i64) -> Result<Vec<Self>, StoreError> {
+        store.agent_logs(of, after, PAGE).await
+    }
+}
+
+/// All lines of a job or agent after this one.
+async fn lines<L: Line>(state: &State, of: Uuid, mut after: i64) -> Result<Vec<L>, StoreError> {
     let mut all = Vec::new();
     loop {
-        let page = state.store.agent_logs(agent, after, PAGE).await?;
+        let page = L::page(&state.store, of, after).await?;
         let Some(last) = page.last() else { return Ok(all) };
-        after = last.id;
+        after = last.id();
         all.extend(page);
     }
 }
@@ -111,12 +128,12 @@ async fn of_build(
     let (build, _) = caller.build(&state, path.id("build")?).await?;
     match form {
         Form::Json => {
-            let lines = job_lines(&state, build.job_id, after).await?;
+            let lines = lines::<JobLog>(&state, build.job_id, after).await?;
             let lines: Vec<_> = lines.into_iter().map(wire::JobLogLine::from).collect();
             Ok(Json(lines).into_response())
         }
         Form::Text => {
-            let lines = job_lines(&state, build.job_id, after).await?;
+            let lines = lines::<JobLog>(&state, build.job_id, after).await?;
             Ok(text(lines.into_iter().map(|line| {
                 let JobLog { created_at, level, stage, output, .. } = line;
                 format!("{created_at} [{level}] [provisioner|{stage}] {output}")
@@ -150,7 +167,7 @@ async fn follow_job(
         // Its state first: what a job that is over has said has been said by then.
         let lines = async {
             let over = !state.store.job(job).await?.status().is_active();
-            Ok::<_, StoreError>((over, job_lines(&state, job, after).await?))
+            Ok::<_, StoreError>((over, lines::<JobLog>(&state, job, after).await?))
         };
         let (over, lines) = match lines.await {
             Ok(lines) => lines,
@@ -209,7 +226,7 @@ async fn of_agent(
     let (agent, workspace) = caller.agent(&state, path.id("agent")?).await?;
     match form {
         Form::Json => {
-            let lines = agent_lines(&state, agent.id, after).await?;
+            let lines = lines::<AgentLog>(&state, agent.id, after).await?;
             let lines: Vec<_> = lines.into_iter().map(wire::AgentLogLine::from).collect();
             Ok(Json(lines).into_response())
         }
@@ -217,7 +234,7 @@ async fn of_agent(
             let sources = state.store.log_sources(agent.id).await?.into_iter();
             let sources: HashMap<Uuid, String> =
                 sources.map(|source| (source.id, source.display_name)).collect();
-            let lines = agent_lines(&state, agent.id, after).await?;
+            let lines = lines::<AgentLog>(&state, agent.id, after).await?;
             let name = &agent.spec.name;
             Ok(text(lines.into_iter().map(|line| {
                 let AgentLog { created_at, level, output, source_id, .. } = line;
@@ -295,7 +312,7 @@ impl FollowAgent {
     /// Whether there will be no more lines, asked first, and the lines.
     async fn read(&self) -> Result<(bool, Vec<AgentLog>), StoreError> {
         let (latest, _) = self.state.store.latest_build(self.workspace.id).await?;
-        let lines = agent_lines(&self.state, self.agent_id, self.after).await?;
+        let lines = lines::<AgentLog>(&self.state, self.agent_id, self.after).await?;
         Ok((latest.id != self.build_id, lines))
     }
 }
