@@ -3,7 +3,6 @@
 mod agents;
 pub mod auth;
 mod builds;
-mod drafts;
 pub mod error;
 pub mod extract;
 mod json;
@@ -50,7 +49,6 @@ pub fn router(state: State) -> Router {
         .fallback(route_not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(Extension(gate))
-        .layer(Extension(Arc::new(drafts::Drafts::default())))
         .with_state(state)
 }
 

@@ -1,9 +1,9 @@
 //! Templates, their versions, and how a file becomes one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use axum::{
-    Extension, Json, Router,
+    Json, Router,
     extract::{Request, State as Shared},
     response::{IntoResponse, Response},
     routing::{get, patch, post},
@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::{
     auth::Caller,
-    drafts::{self, Drafts},
     error::ApiError,
     extract::{self, Query, Segments},
     json as wire, names,
@@ -24,7 +23,9 @@ use super::{
     users::the_organization,
 };
 use crate::{
-    model::{self, Job, JobInput, JobKind, TemplateVersion, Timestamp},
+    model::{
+        self, Job, JobInput, JobKind, TemplateDraft, TemplateFile, TemplateVersion, Timestamp,
+    },
     provisioner::{
         create::presets,
         template::{MAX_TEMPLATE, Template as Source, TemplateError},
@@ -69,7 +70,6 @@ fn may_make(caller: &Caller) -> Result<(), ApiError> {
 
 async fn upload(
     Shared(state): Shared<State>,
-    Extension(drafts): Extension<Arc<Drafts>>,
     caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -85,13 +85,17 @@ async fn upload(
         let message = format!("A template has at most {MAX_TEMPLATE} bytes.");
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
-    let text = String::from_utf8(bytes.into()).map_err(|error| {
+    let source = String::from_utf8(bytes.into()).map_err(|error| {
         ApiError::bad_request("The file is not UTF-8.").detail(error.to_string())
     })?;
-    let file = drafts::File { id: Uuid::new_v4(), by: caller.user.id, text };
-    let answer = json!({"hash": file.id});
-    drafts.put_file(file);
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    let file = TemplateFile {
+        id: Uuid::new_v4(),
+        source,
+        created_by: caller.user.id,
+        created_at: Timestamp::now(),
+    };
+    state.store.keep_template_file(&file).await?;
+    Ok((StatusCode::CREATED, Json(json!({"hash": file.id}))).into_response())
 }
 
 async fn list(
@@ -210,17 +214,21 @@ async fn stored_version(
 }
 
 /// A version that no template has yet.
-fn drafted_version(draft: drafts::Version, author: model::User) -> wire::TemplateVersion {
-    let job = import(draft.id, author.id, draft.made_at, draft.error);
-    let version = TemplateVersion {
-        id: draft.id,
-        template_id: draft.template_id.unwrap_or_default(),
-        name: draft.name,
-        source: draft.text,
-        created_by: draft.by,
-        created_at: draft.made_at,
-    };
-    wire::TemplateVersion::new(version, draft.template_id, author, job)
+fn drafted_version(draft: TemplateDraft, author: model::User) -> wire::TemplateVersion {
+    let error = Source::parse(&draft.source).err().map(|error| error.to_string());
+    let job = import(draft.id, author.id, draft.created_at, error);
+    let template = draft.template_id;
+    let version = draft.into_version(template.unwrap_or_default());
+    wire::TemplateVersion::new(version, template, author, job)
+}
+
+/// A version that the caller made and no template has yet.
+async fn draft(
+    state: &State,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<Option<TemplateDraft>, StoreError> {
+    state.store.template_draft(id, caller.user.id, Timestamp::now()).await
 }
 
 /// The job that a version is read by: it is over as soon as it begins, so that no row is kept.
@@ -269,7 +277,6 @@ struct CreateVersion {
 
 async fn create_version(
     Shared(state): Shared<State>,
-    Extension(drafts): Extension<Arc<Drafts>>,
     caller: Caller,
     path: Segments,
     extract::Json(asked): extract::Json<CreateVersion>,
@@ -290,21 +297,22 @@ async fn create_version(
         names::check("name", &asked.name)?;
         asked.name
     };
-    let file = drafts.file(asked.file_id, caller.user.id).ok_or_else(|| {
+    let now = Timestamp::now();
+    let file = state.store.template_file(asked.file_id, caller.user.id, now).await?;
+    let file = file.ok_or_else(|| {
         ApiError::bad_request("The file is not known.")
             .detail("Uploaded files are kept for some minutes: upload it again.")
             .field("file_id", "must be an uploaded file")
     })?;
-    let draft = drafts::Version {
+    let draft = TemplateDraft {
         id: Uuid::new_v4(),
-        by: caller.user.id,
         template_id,
         name,
-        error: Source::parse(&file.text).err().map(|error| error.to_string()),
-        text: file.text,
-        made_at: Timestamp::now(),
+        source: file.source,
+        created_by: caller.user.id,
+        created_at: now,
     };
-    drafts.put_version(draft.clone());
+    state.store.keep_template_draft(&draft).await?;
     let version = drafted_version(draft, caller.user);
     Ok((StatusCode::CREATED, Json(version)).into_response())
 }
@@ -326,7 +334,6 @@ struct CreateTemplate {
 
 async fn create(
     Shared(state): Shared<State>,
-    Extension(drafts): Extension<Arc<Drafts>>,
     caller: Caller,
     path: Segments,
     extract::Json(asked): extract::Json<CreateTemplate>,
@@ -342,7 +349,7 @@ async fn create(
                 .field("default_ttl_ms", "must be 0 or more"));
         }
     };
-    let (draft, source) = usable(&drafts, &caller, asked.template_version_id)?;
+    let (draft, source) = usable(&state, &caller, asked.template_version_id).await?;
     let now = Timestamp::now();
     let template = model::Template {
         id: Uuid::new_v4(),
@@ -356,40 +363,28 @@ async fn create(
         created_at: now,
         updated_at: now,
     };
-    let version = row(&draft, template.id);
+    let version = draft.into_version(template.id);
     let presets = presets(&source, version.id, now);
     state.store.create_template(&template, &version, &presets).await?;
-    drafts.forget_version(draft.id);
     state.provisioner.wake_prebuilds();
     let described = describe(&state, template).await?;
     Ok((StatusCode::CREATED, Json(described)).into_response())
 }
 
 /// A draft of the caller that is a template.
-fn usable(
-    drafts: &Drafts,
+async fn usable(
+    state: &State,
     caller: &Caller,
     id: Uuid,
-) -> Result<(drafts::Version, Source), ApiError> {
-    let draft = drafts.version(id, caller.user.id).ok_or_else(|| {
+) -> Result<(TemplateDraft, Source), ApiError> {
+    let draft = draft(state, caller, id).await?.ok_or_else(|| {
         ApiError::bad_request("The template version is not known, or a template has it already.")
             .field("template_version_id", "must be a version without a template")
     })?;
-    let source = Source::parse(&draft.text).map_err(|error| {
+    let source = Source::parse(&draft.source).map_err(|error| {
         ApiError::bad_request("The template version cannot be used.").detail(error.to_string())
     })?;
     Ok((draft, source))
-}
-
-fn row(draft: &drafts::Version, template_id: Uuid) -> TemplateVersion {
-    TemplateVersion {
-        id: draft.id,
-        template_id,
-        name: draft.name.clone(),
-        source: draft.text.clone(),
-        created_by: draft.by,
-        created_at: draft.made_at,
-    }
 }
 
 #[derive(Deserialize)]
@@ -400,7 +395,6 @@ struct Activate {
 /// Makes a version the active one: one that was just made for this template.
 async fn activate(
     Shared(state): Shared<State>,
-    Extension(drafts): Extension<Arc<Drafts>>,
     caller: Caller,
     path: Segments,
     extract::Json(Activate { id }): extract::Json<Activate>,
@@ -420,27 +414,26 @@ async fn activate(
         Err(StoreError::NotFound(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let (draft, source) = usable(&drafts, &caller, id)?;
+    let (draft, source) = usable(&state, &caller, id).await?;
     if draft.template_id != Some(template.id) {
         return Err(ApiError::bad_request("The template version is of another template.")
             .field("id", "must be a version of this template"));
     }
     let now = Timestamp::now();
     let presets = presets(&source, draft.id, now);
-    state.store.add_template_version(&row(&draft, template.id), &presets, now).await?;
-    drafts.forget_version(draft.id);
+    let version = draft.into_version(template.id);
+    state.store.add_template_version(&version, &presets, now).await?;
     state.provisioner.wake_prebuilds();
     Ok(done)
 }
 
 async fn version(
     Shared(state): Shared<State>,
-    Extension(drafts): Extension<Arc<Drafts>>,
     caller: Caller,
     path: Segments,
 ) -> Result<Json<wire::TemplateVersion>, ApiError> {
     let id = path.id("version")?;
-    if let Some(draft) = drafts.version(id, caller.user.id) {
+    if let Some(draft) = draft(&state, &caller, id).await? {
         return Ok(Json(drafted_version(draft, caller.user)));
     }
     let version = state.store.template_version(id).await?;
@@ -487,14 +480,13 @@ async fn nothing(
 /// The log of an import, which says nothing.
 async fn version_logs(
     Shared(state): Shared<State>,
-    Extension(drafts): Extension<Arc<Drafts>>,
     caller: Caller,
     path: Segments,
     query: Query,
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = path.id("version")?;
-    if drafts.version(id, caller.user.id).is_none() {
+    if draft(&state, &caller, id).await?.is_none() {
         state.store.template_version(id).await?;
     }
     empty_log(&query, request)

@@ -48,6 +48,45 @@ pub struct TemplateVersion {
     pub created_at: Timestamp,
 }
 
+/// A file that was uploaded for a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateFile {
+    /// Its id.
+    pub id: Uuid,
+    /// What it holds: TOML text, if it is a template.
+    pub source: String,
+    /// Who uploaded it.
+    pub created_by: Uuid,
+    /// When that was.
+    pub created_at: Timestamp,
+}
+
+/// A version that no template has yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateDraft {
+    /// Its id.
+    pub id: Uuid,
+    /// Of which template it is to be a version; none for one that is to be made.
+    pub template_id: Option<Uuid>,
+    /// Its name.
+    pub name: String,
+    /// TOML text, which may be no template.
+    pub source: String,
+    /// Who made it.
+    pub created_by: Uuid,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl TemplateDraft {
+    /// As a version of this template.
+    #[must_use]
+    pub fn into_version(self, template_id: Uuid) -> TemplateVersion {
+        let Self { id, template_id: _, name, source, created_by, created_at } = self;
+        TemplateVersion { id, template_id, name, source, created_by, created_at }
+    }
+}
+
 /// Named parameter values of a template version, perhaps with prebuilt instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {

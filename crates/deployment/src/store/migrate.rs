@@ -5,7 +5,10 @@ use super::{StoreError, db::Db, row::Columns as _};
 const DOING: &str = "bring its tables up to date";
 
 /// Every step, in order; a step that was released is never changed, only followed by another.
-const STEPS: &[(i64, &str)] = &[(1, include_str!("migrations/0001_control_plane.sql"))];
+const STEPS: &[(i64, &str)] = &[
+    (1, include_str!("migrations/0001_control_plane.sql")),
+    (2, include_str!("migrations/0002_template_drafts.sql")),
+];
 
 /// Brings the database up to date. Several processes may do so at once: they take turns.
 ///

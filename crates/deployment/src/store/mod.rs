@@ -12,6 +12,7 @@ mod agents;
 mod builds;
 mod db;
 mod details;
+mod drafts;
 mod error;
 mod jobs;
 mod logs;
@@ -29,6 +30,7 @@ pub use self::{
     agents::{AuthenticatedAgent, LifecycleUpdate},
     builds::ReinitBuilds,
     details::{AgentDetails, BuildDetails, ResourceDetails, WatchedBuild, WorkspaceDetails},
+    drafts::{DRAFTS_KEPT, MOST_DRAFTS},
     error::StoreError,
     jobs::{AcquiredJob, CompletedJob},
     logs::{AppendedLogs, MAX_LOG_BYTES},

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     db::Tx,
+    drafts::forget_draft,
     row::{Columns as _, corrupt, to_json, to_millis},
     users::found,
 };
@@ -90,6 +91,7 @@ async fn insert_version(
         "keep a template version",
         Conflict::NameTaken(format!("A template version named {:?}", version.name)),
     ))?;
+    forget_draft(tx, version.id).await?;
     for preset in presets {
         sqlx::query(
             "INSERT INTO presets (id, template_version_id, name, is_default, parameters,

@@ -9,6 +9,7 @@ mod agents;
 mod backend;
 mod builds;
 mod claims;
+mod drafts;
 mod jobs;
 mod logs;
 mod notify;
