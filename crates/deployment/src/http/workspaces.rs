@@ -26,8 +26,7 @@ use super::{
 use crate::{
     decide::{Conflict, builds::workspace_status},
     model::{
-        AutomaticUpdates, BuildReason, JobStatus, PREBUILDS_USERNAME, TemplateVersion, Timestamp,
-        Transition, Workspace,
+        AutomaticUpdates, BuildReason, JobStatus, TemplateVersion, Timestamp, Transition, Workspace,
     },
     provisioner::create::{self, CreateError, WorkspaceRequest},
     pubsub::channels::WorkspaceEvent,
@@ -178,7 +177,6 @@ async fn filter(
         owner_id: owner,
         template_id: template,
         name_contains: wanted.name.clone(),
-        prebuilds: wanted.owner.as_deref() == Some(PREBUILDS_USERNAME),
     }))
 }
 

@@ -147,8 +147,7 @@ pub(super) async fn elsewhere(state: &State, workspace: Uuid) -> Result<(), Agen
 
 /// Starts all agents that should run and do not.
 async fn start_all(state: &State) {
-    let filter = WorkspaceFilter { prebuilds: true, ..WorkspaceFilter::default() };
-    let workspaces = match state.store.workspaces(&filter).await {
+    let workspaces = match state.store.workspaces(&WorkspaceFilter::default()).await {
         Ok(workspaces) => workspaces,
         Err(error) => {
             tracing::error!(%error, "the workspaces whose agents should run are not known");

@@ -74,8 +74,6 @@ pub struct WorkspaceFilter {
     pub template_id: Option<Uuid>,
     /// Whose name contains this, without regard to case.
     pub name_contains: Option<String>,
-    /// Prebuilt ones that nobody has claimed, too.
-    pub prebuilds: bool,
 }
 
 impl Store {
@@ -151,7 +149,8 @@ impl Store {
         workspace(&row)
     }
 
-    /// The workspaces that are not deleted and fit the filter, by owner's name and name.
+    /// The workspaces that are not deleted and fit the filter, by owner's name and name; prebuilt
+    /// ones that nobody has claimed, too.
     ///
     /// # Errors
     ///
@@ -164,13 +163,11 @@ impl Store {
                AND (CAST($1 AS TEXT) IS NULL OR w.owner_id = $1)
                AND (CAST($2 AS TEXT) IS NULL OR w.template_id = $2)
                AND (CAST($3 AS TEXT) IS NULL OR lower(w.name) LIKE lower($3) ESCAPE '!')
-               AND ($4 = 1 OR u.is_system = 0)
              ORDER BY u.username, w.name, w.id",
         )
         .bind(filter.owner_id.map(|id| id.to_string()))
         .bind(filter.template_id.map(|id| id.to_string()))
         .bind(filter.name_contains.as_deref().map(contains))
-        .bind(i64::from(filter.prebuilds))
         .fetch_all(&self.db.reader)
         .await
         .map_err(StoreError::unavailable("read the workspaces"))?

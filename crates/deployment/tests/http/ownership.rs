@@ -1,6 +1,6 @@
 //! A user reaches nothing of another user's, by no endpoint, and learns not even that it is there.
 
-use coderctl_deployment::model::Role;
+use coderctl_deployment::{model::Role, store::WorkspaceFilter};
 use coderctl_transport::Error;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -90,8 +90,7 @@ async fn rows(world: &World) -> String {
         let agent = store.agent_details(someone.agent.id).await.unwrap();
         all += &format!("{workspace:?} {builds:?} {keys:?} {agent:?}\n");
     }
-    let filter =
-        coderctl_deployment::store::WorkspaceFilter { prebuilds: true, ..Default::default() };
+    let filter = WorkspaceFilter::default();
     all + &format!("{:?}", world.store().workspaces(&filter).await.unwrap())
 }
 

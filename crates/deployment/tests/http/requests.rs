@@ -6,6 +6,7 @@ use bytes::Bytes;
 use coderctl_deployment::{
     config::Limits,
     model::{ApiKey, LoginType, SessionToken, Timestamp, UserStatus},
+    store::WorkspaceFilter,
 };
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -20,8 +21,7 @@ const WRONG_KINDS: &str = r#"{"transition": 7, "agent_id": 1, "dormant": 1, "dea
 /// Everything that a request could have changed.
 async fn rows(world: &World) -> String {
     let store = world.store();
-    let filter =
-        coderctl_deployment::store::WorkspaceFilter { prebuilds: true, ..Default::default() };
+    let filter = WorkspaceFilter::default();
     let workspaces = store.workspaces(&filter).await.unwrap();
     let templates = store.templates().await.unwrap();
     let mut all = format!("{:?} {workspaces:?} {templates:?}", store.users().await.unwrap());
