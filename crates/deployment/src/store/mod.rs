@@ -36,7 +36,7 @@ pub use self::{
     logs::{AppendedLogs, MAX_LOG_BYTES},
     parts::ConnectionReport,
     prebuilds::{Claim, Claimed, Prebuild},
-    workspaces::WorkspaceFilter,
+    workspaces::{ACTIVITY_BUMP, WorkspaceFilter},
 };
 use self::{db::Db, row::Columns as _};
 use crate::config::Storage;

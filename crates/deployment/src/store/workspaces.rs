@@ -65,6 +65,10 @@ pub(super) fn name_taken(name: &str) -> Conflict {
     Conflict::NameTaken(format!("Workspace {name:?}"))
 }
 
+/// How much longer a workspace runs that is in use (upstream's default of a template's
+/// `activity_bump`, coderd/database/queries/activitybump.sql).
+pub const ACTIVITY_BUMP: Duration = Duration::from_hours(1);
+
 /// Which workspaces to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WorkspaceFilter {
@@ -284,19 +288,39 @@ impl Store {
         found(done.rows_affected(), "workspace")
     }
 
-    /// The workspace was used. Never sets the time back.
+    /// The workspace was used. Never sets the time back; one that would be stopped soon runs for
+    /// another [`ACTIVITY_BUMP`].
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     pub async fn touch_workspace(&self, id: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        const DOING: &str = "note the use of a workspace";
+        let mut tx = self.db.begin(DOING).await?;
         sqlx::query("UPDATE workspaces SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2")
             .bind(id.to_string())
             .bind(now.micros())
-            .execute(&self.db.writer)
+            .execute(tx.on())
             .await
-            .map_err(StoreError::unavailable("note the use of a workspace"))?;
-        Ok(())
+            .map_err(StoreError::unavailable(DOING))?;
+        // Only once a twentieth of it has gone by, so that not every report writes.
+        let later = now.plus(ACTIVITY_BUMP);
+        let soon = later.minus(ACTIVITY_BUMP / 20);
+        sqlx::query(
+            "UPDATE builds SET updated_at = $2,
+                deadline = CASE WHEN max_deadline < $3 THEN max_deadline ELSE $3 END
+             WHERE workspace_id = $1 AND transition = 'start' AND deadline < $4
+               AND number = (SELECT MAX(number) FROM builds b WHERE b.workspace_id = $1)
+               AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = job_id AND j.completed_at IS NOT NULL)",
+        )
+        .bind(id.to_string())
+        .bind(now.micros())
+        .bind(later.micros())
+        .bind(soon.micros())
+        .execute(tx.on())
+        .await
+        .map_err(StoreError::unavailable(DOING))?;
+        tx.commit(DOING).await
     }
 }
 

@@ -8,7 +8,7 @@ use coderctl_deployment::{
         ApiKey, JobStatus, LoginType, NewUser, PREBUILDS_USER, Role, SessionToken, Transition,
         UserStatus,
     },
-    store::{StoreError, WorkspaceFilter},
+    store::{ACTIVITY_BUMP, StoreError, WorkspaceFilter},
 };
 use uuid::Uuid;
 
@@ -296,6 +296,36 @@ on_each! {
             assert_eq!(made, [round + 2], "one build, and no number left out");
             world.succeed(vec![]).await;
         }
+    }
+
+    async fn use_puts_the_end_off(backend: &Backend) {
+        let store = &backend.store;
+        let world = World::new(store).await;
+        let (workspace, build, _) = world.running("dev").await;
+        let hour = ACTIVITY_BUMP.as_secs();
+        let soon = hour - hour / 20;
+        for (deadline, used, wanted) in [
+            (Some(at(604)), 10, Some(at(10 + hour))),
+            // Not with every report.
+            (Some(at(10 + hour)), 10, Some(at(10 + hour))),
+            (Some(at(100 + soon)), 100, Some(at(100 + soon))),
+            (Some(at(99 + soon)), 100, Some(at(100 + hour))),
+            // Nor is it brought forward.
+            (Some(at(10 * hour)), 100, Some(at(10 * hour))),
+            (None, 100, None),
+        ] {
+            store.set_deadline(build.id, deadline, at(5)).await.unwrap();
+            store.touch_workspace(workspace.id, at(used)).await.unwrap();
+            let (build, _) = store.latest_build(workspace.id).await.unwrap();
+            assert_eq!(build.deadline, wanted, "{deadline:?} used at {used}");
+        }
+        // One that is being built has none yet.
+        store.set_deadline(build.id, Some(at(604)), at(5)).await.unwrap();
+        store.insert_build(workspace.id, &world.build(Transition::Start), at(600)).await.unwrap();
+        store.touch_workspace(workspace.id, at(601)).await.unwrap();
+        let (latest, _) = store.latest_build(workspace.id).await.unwrap();
+        assert_eq!(latest.deadline, None);
+        assert_eq!(store.build(build.id).await.unwrap().deadline, Some(at(604)));
     }
 
     async fn dormancy_and_schedules(backend: &Backend) {
