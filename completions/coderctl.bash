@@ -1442,7 +1442,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__server)
-            opts="-v -q -h --state --postgres --listen --access-url --tls-cert-file --tls-key-file --insecure --workspace --template --external-agent --ready-file --fault-socket --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
+            opts="-v -q -h --state --postgres --listen --access-url --relay-url --tls-cert-file --tls-key-file --insecure --workspace --template --external-agent --ready-file --fault-socket --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1461,6 +1461,10 @@ _coderctl() {
                     return 0
                     ;;
                 --access-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --relay-url)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -460,6 +460,7 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand --postgres 'URL of a PostgreSQL for the state; servers that share it act as one, and share --state'
             cand --listen 'Address to listen on; port 0 takes a free one'
             cand --access-url 'URL by which clients and agents reach the server, where it is not the address'
+            cand --relay-url 'URL by which other servers on the PostgreSQL reach this one, where it is not the address'
             cand --tls-cert-file 'Certificate (PEM) to serve HTTPS with'
             cand --tls-key-file 'Key (PEM) of that certificate'
             cand --insecure 'Serve plain HTTP to other machines, too'

@@ -380,6 +380,7 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l state -d 'D
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l postgres -d 'URL of a PostgreSQL for the state; servers that share it act as one, and share --state' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l listen -d 'Address to listen on; port 0 takes a free one' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l access-url -d 'URL by which clients and agents reach the server, where it is not the address' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l relay-url -d 'URL by which other servers on the PostgreSQL reach this one, where it is not the address' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l tls-cert-file -d 'Certificate (PEM) to serve HTTPS with' -r -F
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l tls-key-file -d 'Key (PEM) of that certificate' -r -F
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l insecure -d 'Serve plain HTTP to other machines, too' -r

@@ -477,6 +477,7 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('--postgres', '--postgres', [CompletionResultType]::ParameterName, 'URL of a PostgreSQL for the state; servers that share it act as one, and share --state')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on; port 0 takes a free one')
             [CompletionResult]::new('--access-url', '--access-url', [CompletionResultType]::ParameterName, 'URL by which clients and agents reach the server, where it is not the address')
+            [CompletionResult]::new('--relay-url', '--relay-url', [CompletionResultType]::ParameterName, 'URL by which other servers on the PostgreSQL reach this one, where it is not the address')
             [CompletionResult]::new('--tls-cert-file', '--tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to serve HTTPS with')
             [CompletionResult]::new('--tls-key-file', '--tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
             [CompletionResult]::new('--insecure', '--insecure', [CompletionResultType]::ParameterName, 'Serve plain HTTP to other machines, too')

@@ -53,6 +53,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL")]
     access_url: Option<Url>,
 
+    /// URL by which other servers on the PostgreSQL reach this one, where it is not the address
+    ///
+    /// Their relays pass packets on to each other. With HTTPS, the certificate of each must be for the host of the
+    /// access URL, and one that the others' own certificates lead to.
+    #[arg(long, value_name = "URL", requires = "postgres")]
+    relay_url: Option<Url>,
+
     /// Certificate (PEM) to serve HTTPS with
     #[arg(long, value_name = "FILE", requires = "tls_key_file")]
     tls_cert_file: Option<PathBuf>,
@@ -102,7 +109,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     };
     let mut config = Config::new(storage, home.workspaces());
     config.listen = args.listen;
-    config.access_url.clone_from(&args.access_url);
+    config.access_url = args.access_url;
+    config.relay_url = args.relay_url;
     config.tls = args
         .tls_cert_file
         .zip(args.tls_key_file)

@@ -74,6 +74,9 @@ pub struct Config {
     pub insecure: bool,
     /// The URL by which clients and agents reach it; by default it follows from the listener.
     pub access_url: Option<Url>,
+    /// The URL by which other processes on its PostgreSQL reach it; by default that of the
+    /// listener. Each has its own, where clients may have one URL for all.
+    pub relay_url: Option<Url>,
     /// How much clients may ask for.
     pub limits: Limits,
     /// Where its state lives.
@@ -117,11 +120,11 @@ pub enum ConfigError {
          --insecure if the network is trusted"
     )]
     Unencrypted(SocketAddr),
-    /// The URL is none by which clients could reach it.
-    #[error(
-        "the access URL {url} {why}: it must look like https://coder.example.com, without a path"
-    )]
-    AccessUrl {
+    /// The URL is none by which it could be reached.
+    #[error("the {what} {url} {why}: it must look like https://coder.example.com, without a path")]
+    Url {
+        /// Whose it is.
+        what: &'static str,
         /// Which, without a password.
         url: String,
         /// Why.
@@ -148,6 +151,7 @@ impl Config {
             tls: None,
             insecure: false,
             access_url: None,
+            relay_url: None,
             limits: Limits::default(),
             storage,
             workspaces: workspaces.into(),
@@ -168,18 +172,27 @@ impl Config {
         if !is_loopback(self.listen.ip()) && self.tls.is_none() && !self.insecure {
             return Err(ConfigError::Unencrypted(self.listen));
         }
-        self.access_url.as_ref().map_or(Ok(()), check_url)
+        let urls = [("access URL", &self.access_url), ("relay URL", &self.relay_url)];
+        let mut given = urls.into_iter().filter_map(|(what, url)| Some((what, url.as_ref()?)));
+        given.try_for_each(|(what, url)| check_url(what, url))
     }
 
     /// The URL by which a deployment that listens on `address` is reached.
     ///
     /// # Errors
-    /// When the given one cannot be that.
+    /// When there is no URL of such an address.
     pub fn access_url_on(&self, address: SocketAddr) -> Result<Url, ConfigError> {
-        if let Some(url) = &self.access_url {
-            check_url(url)?;
-            return Ok(url.clone());
+        match &self.access_url {
+            Some(url) => Ok(url.clone()),
+            None => self.own_url(address),
         }
+    }
+
+    /// The URL of a listener on `address`, from this machine.
+    ///
+    /// # Errors
+    /// When there is no URL of such an address.
+    pub fn own_url(&self, address: SocketAddr) -> Result<Url, ConfigError> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         // All addresses include this one.
         let ip = match address.ip() {
@@ -188,7 +201,8 @@ impl Config {
             ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
         };
         let url = format!("{scheme}://{}/", SocketAddr::new(ip, address.port()));
-        Url::parse(&url).map_err(|_| ConfigError::AccessUrl { url, why: "cannot be read" })
+        let what = "URL of the listener";
+        Url::parse(&url).map_err(|_| ConfigError::Url { what, url, why: "cannot be read" })
     }
 }
 
@@ -196,7 +210,7 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-fn check_url(url: &Url) -> Result<(), ConfigError> {
+fn check_url(what: &'static str, url: &Url) -> Result<(), ConfigError> {
     let why = if !matches!(url.scheme(), "http" | "https") {
         "is neither http nor https"
     } else if url.host_str().is_none_or(str::is_empty) {
@@ -212,7 +226,7 @@ fn check_url(url: &Url) -> Result<(), ConfigError> {
     let mut url = url.clone();
     // A URL that cannot hold a password has none to be hidden.
     let _ = url.set_password(None);
-    Err(ConfigError::AccessUrl { url: url.to_string(), why })
+    Err(ConfigError::Url { what, url: url.to_string(), why })
 }
 
 #[cfg(test)]
@@ -261,10 +275,14 @@ mod tests {
             ("https://coder.example.com/coder", "has a path, which clients would drop"),
             ("https://coder.example.com/?x", "has a path, which clients would drop"),
         ] {
-            let access_url = Some(Url::parse(url).unwrap());
-            let error = Config { access_url, ..config("127.0.0.1:0") }.check().unwrap_err();
-            let text = error.to_string();
-            assert!(text.contains(why) && !text.contains("secret"), "{text}");
+            let url = Some(Url::parse(url).unwrap());
+            let access = Config { access_url: url.clone(), ..config("127.0.0.1:0") };
+            let relay = Config { relay_url: url, ..config("127.0.0.1:0") };
+            for (config, what) in [(access, "the access URL "), (relay, "the relay URL ")] {
+                let text = config.check().unwrap_err().to_string();
+                assert!(text.starts_with(what) && text.contains(why), "{text}");
+                assert!(!text.contains("secret"), "{text}");
+            }
         }
         let access_url = Some(Url::parse("https://coder.example.com").unwrap());
         let config = Config { access_url, ..config("127.0.0.1:0") };

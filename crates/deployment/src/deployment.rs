@@ -20,7 +20,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::middleware::from_fn_with_state;
 use coderctl_transport::Transport;
-use ring::rand::SecureRandom;
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
@@ -42,7 +41,7 @@ use crate::{
     },
     model::{
         Agent, ApiKey, AutomaticUpdates, BuildReason, JobStatus, LoginType, NewUser, Role,
-        SessionToken, Timestamp, User, hex,
+        SessionToken, Timestamp, User,
     },
     provisioner::{
         self, Provisioner,
@@ -51,6 +50,7 @@ use crate::{
     },
     pubsub::{Pubsub, PubsubError, channels::workspace_owner},
     relay::{self, Relay, stun::Stun},
+    replicas::{Replicas, shared_key},
     state::{Shared, State},
     store::{Store, StoreError},
 };
@@ -58,6 +58,9 @@ use crate::{
 /// Time for builds to be given back and agents to end when the deployment does: those have five
 /// seconds for their stop scripts.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Time for the other servers to be told that this one ends.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How often a build that is waited for is looked at without being told.
 const LOOK: Duration = Duration::from_secs(1);
@@ -119,6 +122,8 @@ pub struct Deployment {
     address: SocketAddr,
     /// Its own tasks: the provisioner, STUN, the socket for faults.
     tasks: Tasks,
+    /// Being one of several; ends when there is nothing left to tell the others.
+    replicas: Tasks,
     stop_listener: oneshot::Sender<()>,
     listener: Aborted,
 }
@@ -167,15 +172,19 @@ impl Deployment {
         let address = listener.address();
         let stun = stun(address).await;
         let stun_port = stun.as_ref().and_then(|stun| stun.address().ok()).map(|at| at.port());
+        let transport = transport(&config)?;
+        let replicas = Replicas::of(&config, &listener, &store, &transport).await?;
         let coordinator = Coordinator::new(coordinator::Settings {
             derp_map: DerpMap::embedded(&access_url, stun_port),
             access: Arc::new(store.clone()),
-            resume_key: Some(resume_key(&store).await?),
+            resume_key: Some(shared_key(&store, RESUME_KEY).await?),
         })
         .map_err(|error| StartError::Other(error.to_string()))?;
-        let relay = Relay::new(relay::Settings::default(), Arc::new(coordinator.clone()))
+        let mesh_key = replicas.as_ref().map(Replicas::mesh_key);
+        let relay = relay::Settings { mesh_key, ..relay::Settings::default() };
+        let relay = Relay::new(relay, Arc::new(coordinator.clone()))
             .map_err(|error| StartError::Other(error.to_string()))?;
-        let provisioner = Provisioner::new(settings(&config, &listener)?);
+        let provisioner = Provisioner::new(settings(&config, &listener, transport)?);
         let state = State::new(Shared {
             access_url,
             replica_id: Uuid::new_v4(),
@@ -188,8 +197,11 @@ impl Deployment {
             config,
         });
 
-        let tasks = Tasks::default();
+        let (tasks, together) = (Tasks::default(), Tasks::default());
         tasks.spawn(provisioner::run(state.clone(), tasks.stopping()));
+        if let Some(replicas) = replicas {
+            together.spawn(replicas.run(state.clone(), together.stopping()));
+        }
         if let Some(stun) = stun {
             tasks.spawn(until(tasks.stopping(), async move { match stun.serve().await {} }));
         }
@@ -204,7 +216,7 @@ impl Deployment {
             // The sender gone means the same.
             let _ = stopped.await;
         })));
-        Ok(Self { state, address, tasks, stop_listener, listener })
+        Ok(Self { state, address, tasks, replicas: together, stop_listener, listener })
     }
 
     /// The URL by which clients and agents reach it.
@@ -349,6 +361,7 @@ impl Deployment {
         if let Err(error) = (&mut self.listener.0).await {
             tracing::error!(%error, "the listener's task panicked");
         }
+        self.replicas.stop(GOODBYE).await;
         self.state.pubsub.close().await;
         self.state.store.close().await;
     }
@@ -371,43 +384,27 @@ async fn stun(listener: SocketAddr) -> Option<Stun> {
     }
 }
 
-/// The key of resume tokens, the same for all processes on this state.
-async fn resume_key(store: &Store) -> Result<[u8; 32], StartError> {
-    let mut new = [0; 32];
-    ring::rand::SystemRandom::new()
-        .fill(&mut new)
-        .map_err(|_| StartError::Other("the system has no random numbers".to_owned()))?;
-    let kept = store.setting_or_insert(RESUME_KEY, &hex(&new)).await?;
-    let byte = |at: usize| {
-        let digits = kept.get(2 * at..2 * at + 2)?;
-        u8::from_str_radix(digits, 16).ok()
-    };
-    let mut key = [0; 32];
-    for (at, place) in key.iter_mut().enumerate() {
-        *place = byte(at).ok_or_else(|| {
-            StartError::Other(format!("the setting {RESUME_KEY} is no key; delete it"))
-        })?;
-    }
-    Ok(key)
+/// How agents in this process reach it, and other servers: with TLS, by its own certificate.
+fn transport(config: &Config) -> Result<Transport, StartError> {
+    let ca_file = config.tls.as_ref().map(|tls| tls.certificate.clone());
+    let options = coderctl_transport::Options { ca_file, ..Default::default() };
+    Ok(Transport::new(options)?)
 }
 
 /// Agents in this process take the shortest way: the listener itself, by plain HTTP. With TLS, they
 /// need the name that is on the certificate.
-fn settings(config: &Config, listener: &Listener) -> Result<provisioner::Settings, StartError> {
-    let mut options = coderctl_transport::Options::default();
+fn settings(
+    config: &Config,
+    listener: &Listener,
+    transport: Transport,
+) -> Result<provisioner::Settings, StartError> {
     let server = match &config.tls {
-        Some(tls) => {
-            options.ca_file = Some(tls.certificate.clone());
-            listener.access_url().clone()
-        }
-        None => {
-            let local = Config { access_url: None, ..config.clone() };
-            local.access_url_on(listener.address()).map_err(ListenError::from)?
-        }
+        Some(_) => listener.access_url().clone(),
+        None => config.own_url(listener.address()).map_err(ListenError::from)?,
     };
     Ok(provisioner::Settings {
         server,
-        transport: Transport::new(options)?,
+        transport,
         workspaces: config.workspaces.clone(),
         mode: config.agents.clone(),
         services: config.services.clone(),

@@ -20,6 +20,7 @@ pub mod model;
 pub mod provisioner;
 pub mod pubsub;
 pub mod relay;
+mod replicas;
 pub mod rpc;
 pub mod state;
 pub mod store;

@@ -1,11 +1,11 @@
-//! Several processes on one PostgreSQL, as far as builds and their agents are concerned.
+//! Several processes on one PostgreSQL: builds, agents, and the ways between them.
 
 #[path = "../support/postgres.rs"]
 mod postgres;
 
 use coderctl_deployment::{
     Config, Deployment,
-    config::{Secret, Storage},
+    config::{Secret, Storage, Tls},
     faults::Fault,
     model::{Lifecycle, Transition},
 };
@@ -89,18 +89,57 @@ async fn agents_of_a_process_that_is_gone_run_in_another() {
     let after = until("its agent is ready again", async || {
         let agent = two.state().store.agent(before.id).await.unwrap();
         let again = agent.ready_at > before.ready_at && agent.lifecycle == Lifecycle::Ready;
-        eprintln!(
-            "ROW {} {:?} {:?} {:?} {:?}",
-            agent.lifecycle,
-            agent.ready_at,
-            agent.last_connected_at,
-            agent.disconnected_at,
-            agent.replica_id
-        );
         again.then_some(agent)
     })
     .await;
     assert_eq!(after.replica_id, Some(two.state().replica_id));
     drop(directory);
     two.shutdown().await;
+}
+
+/// Agents of one are known to the coordinator and the relay of the other.
+async fn meet(tls: Option<Tls>) {
+    let Some(postgres) = Postgres::shared("replicas") else { return };
+    let url = postgres.database().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::new(Storage::Postgres(Secret::new(url)), directory.path());
+    config.tls = tls;
+    let one = World::start(config.clone(), directory).await;
+    let two = Deployment::start(config.clone()).await.unwrap();
+    let template = one.template("replicated", TEMPLATE).await;
+    let made = one.create("dev", &template).await;
+    one.succeeded(made.job.id).await;
+    one.agent(made.build.id, Lifecycle::Ready).await;
+    // One that comes later, too.
+    let three = Deployment::start(config).await.unwrap();
+    let all = [&one.deployment, &two, &three];
+    until("the agent is known to all", async || {
+        let here = |deployment: &&Deployment| {
+            let (peers, _) = deployment.state().coordinator.size();
+            let relay = deployment.state().relay.stats();
+            peers == 1 && relay.elsewhere + relay.connections >= 1
+        };
+        all.iter().all(here).then_some(())
+    })
+    .await;
+    let World { deployment, directory, .. } = one;
+    deployment.shutdown().await;
+    two.shutdown().await;
+    three.shutdown().await;
+    drop(directory);
+}
+
+#[tokio::test]
+async fn agents_of_one_can_be_reached_from_all() {
+    meet(None).await;
+}
+
+#[tokio::test]
+async fn agents_of_one_can_be_reached_from_all_by_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    meet(Some(Tls { certificate, key })).await;
 }

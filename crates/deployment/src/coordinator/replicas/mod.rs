@@ -85,7 +85,12 @@ impl Coordinator {
         tokio::select! {
             () = all => {}
             () = stop => {
-                if let Err(error) = sharing.say(Message::Bye).await {
+                let leave = async {
+                    // Who has left in order has not been lost.
+                    sharing.tell_all(false).await?;
+                    sharing.say(Message::Bye).await
+                };
+                if let Err(error) = leave.await {
                     tracing::debug!(%error, "other replicas were not told that this one stops");
                 }
             }
