@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed step fails the test")]
 
 mod claims;
+mod crash;
 mod demo;
 mod forwards;
 mod midway;
 mod openssh;
+mod replicas;
 mod server;
 mod sessions;
 mod states;

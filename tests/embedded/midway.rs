@@ -222,6 +222,18 @@ fn a_forward_outlives_its_server() {
 }
 
 #[test]
+fn a_session_ends_with_255_when_its_agent_is_killed_and_started_again() {
+    let mut apart = Apart::new();
+    let session = apart.session();
+    apart.agent = None;
+    // Without this one it would take as long as a tunnel may be silent.
+    apart.start_agent();
+    let (code, said) = session.finish();
+    assert_eq!(code, Some(255), "{said}");
+    assert!(said.contains("connection lost"), "{said}");
+}
+
+#[test]
 fn a_session_whose_agent_leaves_in_order_ends_at_once() {
     let mut apart = Apart::new();
     let session = apart.session();

@@ -54,7 +54,7 @@ fn ssh_runs_commands_and_carries_bytes() {
     // A pty of OpenSSH's asking.
     let seen = perform(&server, "ssh", &["-tt", "dev", "test -t 0 && echo terminal"], b"");
     assert_eq!(seen.stdout, "terminal\r\n");
-    let data = noise(5, 16 << 20);
+    let data = noise(5, 4 << 20);
     let seen = perform(&server, "ssh", &["dev", "cat"], &data);
     assert!(seen.bytes == data, "{} bytes came back", seen.bytes.len());
 }
@@ -64,7 +64,7 @@ fn scp_sftp_rsync_and_git_carry_files() {
     let server = Server::with_dev();
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
-    let data = noise(11, 8 << 20);
+    let data = noise(11, 2 << 20);
     std::fs::write(path("source"), &data).unwrap();
     let same = |name: &str| assert!(std::fs::read(path(name)).unwrap() == data, "{name}");
 

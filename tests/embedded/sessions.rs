@@ -141,6 +141,11 @@ fn a_shell_on_a_terminal_is_one() {
     let mut terminal = server.terminal(&["ssh", "dev"], (30, 100));
     terminal.types("echo size-$(stty size | tr ' ' x)-$TERM\n");
     terminal.wait_for("size-30x100-xterm");
+    // Control-C is for what runs there.
+    terminal
+        .types("sh -c 'trap \"echo caught; exit 5\" INT; echo re\"\"ady; read x'; echo code-$?\n");
+    terminal.wait_for("ready");
+    terminal.types_until("\x03", "code-5");
     terminal.types("echo still-$((40+2))\n");
     terminal.wait_for("still-42");
     terminal.types("exit 3\n");

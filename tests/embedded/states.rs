@@ -309,7 +309,8 @@ fn a_token_that_is_refused_is_told_from_a_workspace_that_is_not_there() {
     }
     server.run(&["ssh", "nowhere", "--", "true"]).ends(201).says("there is no workspace `nowhere`");
     server.run(&["ssh", "no where", "--", "true"]).ends(201);
-    server.by("http://127.0.0.1:1").run(&["ssh", "dev", "--", "true"]).ends(208);
+    let nobody = server.by("http://127.0.0.1:1");
+    nobody.run(&["--http-timeout", "1s", "ssh", "dev", "--", "true"]).ends(208);
 }
 
 #[test]

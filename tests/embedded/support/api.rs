@@ -50,6 +50,16 @@ impl Api {
         Some((answer.status(), body))
     }
 
+    /// Asks with a JSON body; `None` when no answer came.
+    pub fn try_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Option<(StatusCode, Value)> {
+        self.try_ask(method, path, "application/json", body.to_string())
+    }
+
     /// Asks, and is answered with success.
     #[track_caller]
     fn done(&self, method: Method, path: &str, body: &Value) -> Value {

@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Hands each connection to the server that is chosen at the moment.
+/// Hands each connection to one of the servers that are chosen at the moment, in turn.
 pub struct Balancer {
     address: SocketAddr,
-    to: Arc<Mutex<Option<SocketAddr>>>,
+    to: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 impl Balancer {
@@ -17,11 +17,17 @@ impl Balancer {
     pub fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let to = Arc::new(Mutex::new(None));
+        let to = Arc::new(Mutex::new(Vec::new()));
         let chosen = Arc::clone(&to);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let to: Option<SocketAddr> = *chosen.lock().unwrap();
+                let to: Option<SocketAddr> = {
+                    let mut chosen = chosen.lock().unwrap();
+                    if !chosen.is_empty() {
+                        chosen.rotate_left(1);
+                    }
+                    chosen.first().copied()
+                };
                 // One that is gone, or not there yet: the client's connection is closed, too.
                 let Some(server) = to.and_then(|to| TcpStream::connect(to).ok()) else { continue };
                 join(client.unwrap(), server);
@@ -32,8 +38,15 @@ impl Balancer {
 
     /// Connections that come from now on go to this server.
     pub fn lead_to(&self, url: &str) {
-        let address = url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
-        *self.to.lock().unwrap() = Some(address);
+        self.lead_to_all(&[url]);
+    }
+
+    /// Connections that come from now on go to these servers in turn.
+    pub fn lead_to_all(&self, urls: &[&str]) {
+        let address = |url: &&str| {
+            url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap()
+        };
+        *self.to.lock().unwrap() = urls.iter().map(address).collect();
     }
 
     pub fn url(&self) -> String {

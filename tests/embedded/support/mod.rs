@@ -4,6 +4,7 @@ mod api;
 mod balancer;
 mod client;
 mod faults;
+pub mod postgres;
 mod run;
 mod running;
 mod server;

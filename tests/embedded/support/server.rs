@@ -28,6 +28,7 @@ pub struct Ready {
 pub struct Options {
     arguments: Vec<String>,
     faults: bool,
+    errors_expected: bool,
 }
 
 impl Options {
@@ -53,6 +54,12 @@ impl Options {
         self
     }
 
+    /// Whose log may tell of errors, where those are what the test is about.
+    pub fn errors_expected(mut self) -> Self {
+        self.errors_expected = true;
+        self
+    }
+
     /// Starts it on a state of its own.
     pub fn start(self) -> Server {
         let home = Arc::new(TempDir::new().unwrap());
@@ -71,6 +78,7 @@ pub struct Server {
     own: PathBuf,
     said: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
+    options: Options,
 }
 
 impl Deref for Server {
@@ -132,7 +140,12 @@ impl Server {
         }
         let ready: Ready = serde_json::from_slice(&std::fs::read(&ready_file).unwrap()).unwrap();
         let client = Client { home, url: ready.url.clone(), token: ready.token.clone() };
-        Self { child, client, ready, state, own, said, reader: Some(reader) }
+        Self { child, client, ready, state, own, said, reader: Some(reader), options }
+    }
+
+    /// Another one on the same state, at the same time.
+    pub fn beside(&self, options: Options) -> Self {
+        Self::on(Arc::clone(&self.client.home), self.state.clone(), options)
     }
 
     /// Another one on the same state, once this one has been killed without a warning.
@@ -193,7 +206,7 @@ impl Drop for Server {
             );
         } else {
             assert!(!said.contains("panicked"), "{said}");
-            assert!(!said.contains(" ERROR "), "{said}");
+            assert!(self.options.errors_expected || !said.contains(" ERROR "), "{said}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     process::Child,
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pty_process::{
@@ -74,15 +74,32 @@ impl Terminal {
     /// Waits until this is seen, after all that was waited for before.
     #[track_caller]
     pub fn wait_for(&mut self, needle: &str) {
+        assert!(self.sees(needle, LONGEST), "{needle:?} is not in {:?}", self.seen);
+    }
+
+    /// Types the same again and again until this is seen: a signal that a shell gets just before it
+    /// waits for its input may be lost on it.
+    #[track_caller]
+    pub fn types_until(&mut self, text: &str, needle: &str) {
+        let begun = Instant::now();
+        self.types(text);
+        while !self.sees(needle, Duration::from_secs(1)) {
+            assert!(begun.elapsed() < LONGEST, "{needle:?} is not in {:?}", self.seen);
+            self.types(text);
+        }
+    }
+
+    /// Whether this is seen within that time.
+    fn sees(&mut self, needle: &str, within: Duration) -> bool {
         let begun = Instant::now();
         loop {
             if let Some(at) = self.seen.find(needle) {
                 self.seen.drain(..at + needle.len());
-                return;
+                return true;
             }
-            match self.output.recv_timeout(LONGEST.saturating_sub(begun.elapsed())) {
+            match self.output.recv_timeout(within.saturating_sub(begun.elapsed())) {
                 Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
-                Err(_) => panic!("{needle:?} is not in {:?}", self.seen),
+                Err(_) => return false,
             }
         }
     }
