@@ -330,3 +330,10 @@ impl Agent {
         self.refresh_environment();
     }
 }
+
+impl Drop for Agent {
+    /// An agent that is not ended in order leaves no sessions behind either.
+    fn drop(&mut self) {
+        self.ssh.begin_close();
+    }
+}

@@ -94,7 +94,7 @@ pub(crate) type ConnectionType = proto::connection::Type;
 
 impl Connections {
     /// A connection was made.
-    pub(crate) fn connected(&self, id: Uuid, kind: ConnectionType, ip: Option<IpAddr>) {
+    pub(crate) fn connected(&self, id: Uuid, kind: ConnectionType, ip: IpAddr) {
         self.add(proto::Connection {
             action: proto::connection::Action::Connect.into(),
             ..connection(id, kind, ip)
@@ -106,7 +106,7 @@ impl Connections {
         &self,
         id: Uuid,
         kind: ConnectionType,
-        ip: Option<IpAddr>,
+        ip: IpAddr,
         code: i32,
         reason: &str,
     ) {
@@ -137,12 +137,12 @@ impl Connections {
     }
 }
 
-fn connection(id: Uuid, kind: ConnectionType, ip: Option<IpAddr>) -> proto::Connection {
+fn connection(id: Uuid, kind: ConnectionType, ip: IpAddr) -> proto::Connection {
     proto::Connection {
         id: id.as_bytes().to_vec(),
         r#type: kind.into(),
         timestamp: Some(SystemTime::now().into()),
-        ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        ip: ip.to_string(),
         ..Default::default()
     }
 }

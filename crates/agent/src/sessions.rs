@@ -74,18 +74,18 @@ impl Sessions {
     }
 
     /// A connection to a terminal was made; it is over when what this returns is dropped.
-    pub(crate) fn terminal(self: &Arc<Self>, ip: Option<IpAddr>) -> TerminalSession {
+    pub(crate) fn terminal(self: &Arc<Self>, ip: IpAddr) -> TerminalSession {
         let id = Uuid::new_v4();
         self.begin(id, Kind::Terminal, ip);
         TerminalSession { sessions: Arc::clone(self), id, ip }
     }
 
-    fn begin(&self, id: Uuid, kind: Kind, ip: Option<IpAddr>) {
+    fn begin(&self, id: Uuid, kind: Kind, ip: IpAddr) {
         self.lock().insert(id, kind);
         self.reports.connected(id, kind.to_proto(), ip);
     }
 
-    fn end(&self, id: Uuid, kind: Kind, ip: Option<IpAddr>, code: i32, reason: &str) {
+    fn end(&self, id: Uuid, kind: Kind, ip: IpAddr, code: i32, reason: &str) {
         self.lock().remove(&id);
         self.reports.disconnected(id, kind.to_proto(), ip, code, reason);
     }
@@ -97,11 +97,13 @@ impl Sessions {
 
 impl SessionObserver for Sessions {
     fn connected(&self, connection: Connection) {
-        self.begin(connection.id, Kind::Ssh(connection.kind), None);
+        let kind = Kind::Ssh(connection.kind);
+        self.begin(connection.id, kind, connection.peer.ip());
     }
 
     fn disconnected(&self, connection: Connection, code: i32, reason: &str) {
-        self.end(connection.id, Kind::Ssh(connection.kind), None, code, reason);
+        let kind = Kind::Ssh(connection.kind);
+        self.end(connection.id, kind, connection.peer.ip(), code, reason);
     }
 }
 
@@ -109,7 +111,7 @@ impl SessionObserver for Sessions {
 pub(crate) struct TerminalSession {
     sessions: Arc<Sessions>,
     id: Uuid,
-    ip: Option<IpAddr>,
+    ip: IpAddr,
 }
 
 impl Drop for TerminalSession {

@@ -1,6 +1,6 @@
 //! What the agent hears about its sessions: connection reports and counters.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use uuid::Uuid;
 
@@ -25,6 +25,8 @@ pub struct Connection {
     pub id: Uuid,
     /// What it is for.
     pub kind: SessionKind,
+    /// Whence the client comes, inside the tunnel.
+    pub peer: SocketAddr,
 }
 
 /// Is told when sessions begin and end. Called from the sessions' own tasks: it must not block.

@@ -129,7 +129,7 @@ impl Server {
         if *self.0.closing.borrow() {
             return;
         }
-        match self.serve_client(stream).await {
+        match self.serve_client(stream, peer).await {
             Ok(()) => tracing::debug!(%peer, "ssh connection ended"),
             // Go's library closes the stream without a word.
             Err(error @ (Error::Disconnected { .. } | Error::Ended(_))) => {
@@ -139,7 +139,7 @@ impl Server {
         }
     }
 
-    async fn serve_client<S>(&self, stream: S) -> Result<(), Error>
+    async fn serve_client<S>(&self, stream: S, peer: SocketAddr) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -186,7 +186,7 @@ impl Server {
                     let counted = shared.count();
                     let (shared, opener) = (Arc::clone(shared), opener.clone());
                     tokio::spawn(async move {
-                        session::run(shared, opener, session).await;
+                        session::run(shared, opener, session, peer).await;
                         drop(counted);
                     });
                 }
@@ -204,11 +204,16 @@ impl Server {
         Ok(())
     }
 
+    /// As [`Self::close`], without waiting: sessions end by themselves, soon.
+    pub fn begin_close(&self) {
+        self.0.closing.send_replace(true);
+    }
+
     /// Ends everything: listeners, sessions and connections at once, without an exit status;
     /// processes get SIGHUP. Returns when all is gone, within 5 s. Connections that come
     /// afterwards are refused.
     pub async fn close(&self) {
-        self.0.closing.send_replace(true);
+        self.begin_close();
         let mut count = self.0.count.subscribe();
         if timeout(CLOSE, count.wait_for(|count| *count == 0)).await.is_err() {
             let left = *count.borrow();

@@ -1,6 +1,6 @@
 //! One session: a program with its streams, from its start to its exit status.
 
-use std::{ffi::OsString, io, process::Stdio, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
 
 use coderctl_ssh::{
     Exit, Pty,
@@ -76,14 +76,14 @@ struct Streams {
 }
 
 /// Runs a session to its end.
-pub(super) async fn run(server: Arc<Shared>, opener: Opener, session: Session) {
+pub(super) async fn run(server: Arc<Shared>, opener: Opener, session: Session, peer: SocketAddr) {
     let mut closing = server.closing.subscribe();
     if *closing.borrow() {
         return;
     }
     let Session { mut start, stdin, stdout, stderr, mut control } = session;
     let (kind, client) = command::sort(std::mem::take(&mut start.env));
-    let report = Report::begin(Arc::clone(&server.settings.observer), kind);
+    let report = Report::begin(Arc::clone(&server.settings.observer), kind, peer);
     let streams = Streams { stdin, stdout, stderr };
     let end = tokio::select! {
         biased;
@@ -355,8 +355,8 @@ struct Report {
 }
 
 impl Report {
-    fn begin(observer: Arc<dyn SessionObserver>, kind: SessionKind) -> Self {
-        let connection = Connection { id: Uuid::new_v4(), kind };
+    fn begin(observer: Arc<dyn SessionObserver>, kind: SessionKind, peer: SocketAddr) -> Self {
+        let connection = Connection { id: Uuid::new_v4(), kind, peer };
         observer.connected(connection);
         Self { observer, connection, ended: false }
     }

@@ -87,7 +87,7 @@ impl Terminals {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let _session = self.sessions.terminal(Some(peer.ip()));
+        let _session = self.sessions.terminal(peer.ip());
         if let Err(error) = self.attach(&mut stream).await {
             tracing::debug!(%peer, %error, "a terminal's client has gone");
         }

@@ -90,7 +90,7 @@ fn alive(pid: &str) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-async fn gone(pid: &str) {
+pub(super) async fn gone(pid: &str) {
     let dead = async {
         while alive(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;

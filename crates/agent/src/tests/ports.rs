@@ -2,6 +2,7 @@
 
 use std::io;
 
+use coderctl_ssh::Request;
 use proto::lifecycle::State::{Ready, Starting};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -182,4 +183,46 @@ async fn a_terminal() {
     assert_eq!(connect.r#type(), proto::connection::Type::ReconnectingPty);
     assert_eq!((connect.id.len(), &connect.id), (16, &disconnect.id));
     assert_eq!(connect.ip, "::1");
+}
+
+async fn ssh(tailnet: &FakeTailnet, port: u16, command: &str) -> coderctl_ssh::Session {
+    let stream = tailnet.connect(port).await.unwrap();
+    let options = coderctl_ssh::Options::new(Request::Exec(command.into()));
+    timeout(PATIENCE, coderctl_ssh::open(stream, options)).await.unwrap().unwrap()
+}
+
+/// Both ports are the same server; sessions are told to the audit log with their end and address.
+#[tokio::test]
+async fn ssh_sessions() {
+    let fixture = Fixture::new();
+    let (_agent, tailnet) = up(&fixture).await;
+    for (index, port) in [1, 22].into_iter().enumerate() {
+        let mut session = ssh(&tailnet, port, "echo $CODER_WORKSPACE_NAME $PATH; exit 9").await;
+        let mut out = String::new();
+        timeout(PATIENCE, session.stdout.read_to_string(&mut out)).await.unwrap().unwrap();
+        assert!(out.starts_with("dev "), "{out}");
+        assert!(out.contains("coder-script-data/bin:"), "{out}");
+        drop(session);
+        let count = 2 * (index + 1);
+        let told = |seen: &Seen| seen.connections.len() == count;
+        let seen = fixture.server.wait("both reports", told).await;
+        let [connect, disconnect] = &seen.connections[count - 2..] else { panic!("{seen:?}") };
+        assert_eq!(connect.r#type(), proto::connection::Type::Ssh);
+        assert_eq!((connect.ip.as_str(), connect.status_code), ("::1", 0));
+        assert_eq!((&disconnect.id, disconnect.status_code), (&connect.id, 9));
+    }
+}
+
+/// An agent that is not ended in order leaves no process of a session behind.
+#[tokio::test]
+async fn an_ssh_session_of_an_agent_that_is_dropped() {
+    let fixture = Fixture::new();
+    let (agent, tailnet) = up(&fixture).await;
+    let mut session = ssh(&tailnet, 22, "echo $$ >$T/pid; sleep 1000").await;
+    let pid = file(&fixture.path("pid")).await;
+    drop(agent);
+    let mut out = Vec::new();
+    let ended = timeout(PATIENCE, session.stdout.read_to_end(&mut out)).await;
+    assert!(ended.is_ok(), "the session goes on");
+    ending::gone(pid.trim()).await;
 }
