@@ -24,6 +24,8 @@ pub(crate) struct Manifest {
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) derp_map: DerpMap,
+    /// Relays are to be reached over WebSocket only.
+    pub(crate) force_websockets: bool,
     pub(crate) scripts: Vec<Script>,
     pub(crate) apps: Vec<App>,
     pub(crate) metadata: Vec<Metadata>,
@@ -127,6 +129,7 @@ impl Manifest {
             variables: message.environment_variables.into_iter().collect(),
             secrets: secrets.collect(),
             derp_map,
+            force_websockets: message.derp_force_websockets,
             scripts: message.scripts.into_iter().map(script).collect(),
             apps: message.apps.into_iter().map(app).collect(),
             metadata: message.metadata.into_iter().map(metadata).collect(),

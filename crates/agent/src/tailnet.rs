@@ -102,6 +102,7 @@ impl Network for RealNetwork {
             server: self.server.clone(),
             relays: Arc::new(TransportDial::new(self.transport.clone())),
             map: manifest.derp_map.clone(),
+            force_websockets: manifest.force_websockets,
             hostname: self.hostname.clone(),
         };
         let (tailnet, incoming) = AgentTailnet::start(options).map_err(io::Error::other)?;
@@ -125,6 +126,7 @@ impl Tailnet for AgentTailnet {
         if new_agent {
             self.set_agent(manifest.peer());
         }
+        self.force_websockets(manifest.force_websockets);
         self.set_map(manifest.derp_map.clone());
     }
 

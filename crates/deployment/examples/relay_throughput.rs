@@ -27,7 +27,7 @@ use std::{
 use bytes::BytesMut;
 use coderctl_deployment::relay::{Everybody, Relay, Settings};
 use coderctl_tailnet::{
-    derp::{Connection, Event, TransportDial, connect},
+    derp::{Carrier, Connection, Event, TransportDial, connect},
     derp_map::{DerpMap, RelayNode},
     ids::RegionId,
     keys::{NodePrivate, NodePublic},
@@ -180,7 +180,7 @@ async fn client(url: &Url, key: NodePrivate) -> Result<Connection, Failure> {
     let region = map.regions.get(&RegionId::EMBEDDED).ok_or("no relay")?;
     let node: &RelayNode = region.relays().next().ok_or("no relay")?;
     let dialer = TransportDial::new(Transport::new(Options::default())?);
-    let mut connection = connect(&dialer, node, key, true).await?;
+    let mut connection = connect(&dialer, node, Carrier::Upgrade, key, true).await?;
     while !connection.recv().await?.iter().any(|event| matches!(event, Event::LoggedIn(_))) {}
     Ok(connection)
 }

@@ -50,6 +50,7 @@ async fn main() -> Result<(), AnyError> {
         server: server.clone(),
         relays: Arc::new(TransportDial::new(transport.clone())),
         map: DerpMap::from_proto(manifest.derp_map.unwrap_or_default())?,
+        force_websockets: manifest.derp_force_websockets,
         hostname: String::new(),
     })?;
     eprintln!("attached as {}/{}", manifest.workspace_name, manifest.agent_name);

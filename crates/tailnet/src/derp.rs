@@ -11,20 +11,25 @@
 //!   client       one connection's protocol, without I/O
 //!   login        the sealed introduction of both sides
 //!   frame        one byte of type, four of length, a payload
-//!   dial         a byte stream to a relay: HTTP upgraded
+//!   carrier      by which of two ways its byte stream is opened, and what is learnt of them
+//!   dial         a byte stream to a relay: HTTP upgraded, or a WebSocket
+//!   home         which region to listen in, from what was measured
 //! ```
 //!
 //! Delivery is unreliable, like UDP: a relay drops what its queue for a client cannot take.
 
+pub mod carrier;
 pub mod client;
 pub mod connection;
 pub mod dial;
 pub mod frame;
+pub mod home;
 mod limiter;
 pub mod login;
 mod outbox;
 pub mod relay;
 
+pub use carrier::Carrier;
 pub use client::{Client, ClientError, Event};
 pub use connection::{Connection, connect};
 pub use dial::{Dial, DialError, TransportDial};

@@ -134,16 +134,24 @@ impl DerpMap {
         map
     }
 
+    /// The regions that may be a home: those that relay, and are not to be avoided while there are
+    /// others.
+    pub fn home_candidates(&self) -> BTreeSet<RegionId> {
+        let relays = || self.regions.values().filter(|region| region.has_relay());
+        let any_wanted = relays().any(|region| !region.avoid);
+        relays().filter(|region| !(any_wanted && region.avoid)).map(|region| region.id).collect()
+    }
+
     /// The region to listen in, without measuring: the best score, then the control plane's own
     /// relay, then the lowest number. A region to be avoided only when there is no other.
     pub fn choose_home(&self) -> Option<RegionId> {
         let score = |id| self.region_score.get(id).copied().filter(|s| *s > 0.0).unwrap_or(1.0);
-        self.regions
-            .values()
-            .filter(|region| region.has_relay())
+        let candidates = self.home_candidates();
+        candidates
+            .iter()
+            .filter_map(|id| self.regions.get(id))
             .min_by(|a, b| {
-                (a.avoid.cmp(&b.avoid))
-                    .then(score(&a.id).total_cmp(&score(&b.id)))
+                (score(&a.id).total_cmp(&score(&b.id)))
                     .then(b.embedded_relay.cmp(&a.embedded_relay))
                     .then(a.id.cmp(&b.id))
             })

@@ -179,6 +179,7 @@ impl Tailnet {
             pump: Pump::new(Arc::clone(&shared), relays),
             node,
             server,
+            mapped: false,
             status: status_in,
         };
         let driver = tokio::spawn(driver.run(control, news, orders, info));
@@ -303,6 +304,8 @@ struct Driver {
     pump: Pump,
     node: Node,
     server: Url,
+    /// Whether a relay map of the server's is in use.
+    mapped: bool,
     status: watch::Sender<Status>,
 }
 
@@ -329,7 +332,7 @@ impl Driver {
                 answer = asked(&mut info) => self.informed(&control, answer),
                 Ok(()) = relay_status.changed() => {
                     let status = relay_status.borrow_and_update().clone();
-                    self.relays_changed(&status);
+                    self.relays_changed(&control, &status);
                 }
                 order = orders.recv() => match order {
                     Some(Command::AddPeer(peer)) => control.add_tunnel(peer),
@@ -413,6 +416,7 @@ impl Driver {
         match answer {
             Ok(mut info) => {
                 info.map.rewrite(&self.server);
+                self.pump.relays.force_websocket(info.force_websockets);
                 self.use_map(control, info.map);
             }
             // The control connection tells the map as well, and is refused for the same reasons.
@@ -428,20 +432,15 @@ impl Driver {
     /// Uses a relay map, and tells the coordinator where we listen.
     fn use_map(&mut self, control: &Control, map: DerpMap) {
         self.pump.relays.set_map(map);
-        let home = self.pump.relays.status().borrow().home;
-        match home {
-            Some(home) => {
-                self.node.home = home;
-                self.node.as_of = Some(std::time::SystemTime::now());
-                control.set_node(self.node.clone());
-            }
-            None => self.change(|status| {
-                status.problem = Some("the deployment has no relay".to_owned());
-            }),
+        self.mapped = true;
+        let relays = self.pump.relays.status().borrow().clone();
+        if relays.home.is_none() {
+            self.change(|status| status.problem = Some("the deployment has no relay".to_owned()));
         }
+        self.tell_node(control, &relays);
     }
 
-    fn relays_changed(&mut self, relays: &crate::derp::relay::Status) {
+    fn relays_changed(&mut self, control: &Control, relays: &crate::derp::relay::Status) {
         let connected = relays.home_connected();
         let problem = relays.home.and_then(|home| relays.problems.get(&home).cloned());
         self.change(|status| {
@@ -450,11 +449,32 @@ impl Driver {
                 status.problem = problem;
             }
         });
+        // Before the map is known the home is a guess, which is nobody else's business.
+        if self.mapped {
+            self.tell_node(control, relays);
+        }
+    }
+
+    /// Tells the coordinator where we listen, if that is known.
+    fn tell_node(&mut self, control: &Control, relays: &crate::derp::relay::Status) {
+        if listen(&mut self.node, relays) {
+            control.set_node(self.node.clone());
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
     }
+}
+
+/// Says in a node where we listen, and how; whether that is anywhere.
+fn listen(node: &mut Node, relays: &crate::derp::relay::Status) -> bool {
+    let Some(home) = relays.home else { return false };
+    node.home = home;
+    node.as_of = Some(std::time::SystemTime::now());
+    let websocket = relays.websocket.iter();
+    node.derp_forced_websocket = websocket.map(|(id, why)| (id.get(), why.clone())).collect();
+    true
 }
 
 /// Tells what happened to a peer.

@@ -64,7 +64,7 @@ struct Inner {
 }
 
 /// One HTTP connection and the task that drives it.
-struct Connection {
+pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     began: Beginning,
     _driver: Driver,
@@ -223,9 +223,7 @@ impl Transport {
         progress: &Progress,
     ) -> Result<(Response<Incoming>, Connection), Error> {
         let host = target.name();
-        let proxy = self.inner.options.proxies.for_target(target);
-        let whole = proxy.filter(|proxy| !target.tls && proxy.kind != Kind::Socks5);
-        let mut request = self.equip(request.map(Full::new), target, whole);
+        let mut request = self.equip(request.map(Full::new), target, self.whole(target));
         progress.at(Step::Answer);
         while let Some(mut connection) = self.kept(target) {
             // One that has just been used is ready once its driver has run; one that the server
@@ -246,8 +244,14 @@ impl Transport {
         Ok((response, connection))
     }
 
+    /// The proxy that is given whole requests for this target, if there is one.
+    pub(crate) fn whole(&self, target: &Target) -> Option<&Proxy> {
+        let proxy = self.inner.options.proxies.for_target(target);
+        proxy.filter(|proxy| !target.tls && proxy.kind != Kind::Socks5)
+    }
+
     /// Adds what every request carries, and gives it the form that goes on the wire.
-    fn equip(
+    pub(crate) fn equip(
         &self,
         mut request: Request<Full<Bytes>>,
         target: &Target,
@@ -279,7 +283,7 @@ impl Transport {
 
     /// A new connection. One that is to be upgraded goes through a proxy by CONNECT, since an
     /// upgrade ends at the next hop.
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         target: &Target,
         upgrades: bool,
@@ -415,7 +419,7 @@ impl fmt::Debug for Body {
 }
 
 impl Connection {
-    async fn send(
+    pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
         host: &str,

@@ -18,6 +18,7 @@ mod connect;
 mod error;
 mod events;
 mod http1;
+mod measure;
 mod options;
 mod proxy;
 mod tls;

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
 };
 
-use crate::{BoxStream, Error, Transport};
+use crate::{BoxStream, Error, Target, Transport};
 
 /// Bytes gathered into one message by a [`WebSocketStream`] before it is sent without a flush.
 const GATHER: usize = 64 * 1024;
@@ -62,10 +62,24 @@ impl Transport {
     /// [`Error::Status`] when the server refuses, with its answer; whatever keeps it from answering.
     pub async fn websocket(
         &self,
-        mut request: Request<()>,
+        request: Request<()>,
         options: WebSocketOptions<'_>,
     ) -> Result<WebSocket, Error> {
-        let host = crate::Target::of(request.uri())?.name();
+        let target = Target::of(request.uri())?;
+        self.websocket_at(request, options, &target).await
+    }
+
+    /// As [`Transport::websocket`], to a target that the request's URL does not tell.
+    ///
+    /// # Errors
+    /// As [`Transport::websocket`].
+    pub async fn websocket_at(
+        &self,
+        mut request: Request<()>,
+        options: WebSocketOptions<'_>,
+        target: &Target,
+    ) -> Result<WebSocket, Error> {
+        let host = target.name();
         let broken = |why: &str| Error::WebSocket { host: host.clone(), why: why.to_owned() };
         let key = generate_key();
         let headers = request.headers_mut();
@@ -77,7 +91,7 @@ impl Transport {
                 HeaderValue::from_str(name).map_err(|_| broken("no such sub-protocol can be"))?;
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
         }
-        let (parts, stream) = self.upgrade(request, "websocket").await?;
+        let (parts, stream) = self.upgrade_at(request, "websocket", target).await?;
         let accept = parts.headers.get(header::SEC_WEBSOCKET_ACCEPT);
         if accept.map(HeaderValue::as_bytes) != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
             return Err(broken("the server's answer is not to our question"));

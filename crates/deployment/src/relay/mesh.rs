@@ -24,7 +24,7 @@ use std::{
 use bytes::BytesMut;
 use coderctl_tailnet::{
     derp::{
-        Decoder, Dial, DialError, Frame, FrameError, PeerGone, TransportDial,
+        Carrier, Decoder, Dial, DialError, Frame, FrameError, PeerGone, TransportDial,
         frame::{MAX_SERVER_KEY, put_recv_packet},
         login::{self, ClientInfo},
     },
@@ -309,7 +309,7 @@ async fn introduce(
     inner: &Inner,
     way: &Way,
 ) -> Result<(BoxStream, NodePublic, BytesMut), LinkError> {
-    let mut stream = way.dial.dial(&node(&way.url, &way.server_name)?).await?;
+    let mut stream = way.dial.dial(&node(&way.url, &way.server_name)?, Carrier::Upgrade).await?;
     let mut bytes = BytesMut::new();
     let decoder = Decoder::new(MAX_SERVER_KEY);
     let frame = loop {

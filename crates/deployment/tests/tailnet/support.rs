@@ -13,8 +13,8 @@ use bytes::BytesMut;
 use coderctl_deployment::relay::{Ended, Limits, Permits, Relay, Settings};
 use coderctl_tailnet::{
     derp::{
-        Connection, Dial, Event, Frame,
-        dial::{BoxStream, DialFuture},
+        Carrier, Connection, Dial, Event, Frame,
+        dial::{BoxStream, DialFuture, MeasureFuture},
         frame::Decoder,
         login::{self, ClientInfo},
     },
@@ -92,11 +92,15 @@ pub(crate) fn relay(limits: Limits) -> (Relay, Arc<Table>) {
 pub(crate) struct Local(pub(crate) Relay);
 
 impl Dial for Local {
-    fn dial<'a>(&'a self, _node: &'a RelayNode) -> DialFuture<'a> {
+    fn dial<'a>(&'a self, _node: &'a RelayNode, _: Carrier) -> DialFuture<'a> {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let relay = self.0.clone();
         tokio::spawn(async move { relay.serve(theirs).await });
         Box::pin(async move { Ok(Box::new(ours) as BoxStream) })
+    }
+
+    fn measure<'a>(&'a self, _: &'a RelayNode) -> MeasureFuture<'a> {
+        Box::pin(async { Ok(Duration::from_millis(1)) })
     }
 }
 
@@ -113,10 +117,15 @@ pub(crate) fn key(number: u8) -> NodePrivate {
 pub(crate) async fn client(relay: &Relay, key: &NodePrivate) -> Connection {
     let map = map();
     let node = map.regions[&RegionId::EMBEDDED].relays().next().unwrap();
-    let mut connection =
-        coderctl_tailnet::derp::connect(&Local(relay.clone()), node, key.clone(), true)
-            .await
-            .unwrap();
+    let mut connection = coderctl_tailnet::derp::connect(
+        &Local(relay.clone()),
+        node,
+        Carrier::Upgrade,
+        key.clone(),
+        true,
+    )
+    .await
+    .unwrap();
     loop {
         let batch = soon(connection.recv()).await.unwrap();
         if batch.iter().any(|event| matches!(event, Event::LoggedIn(_))) {

@@ -24,6 +24,14 @@ use crate::keys::{NodePrivate, NodePublic, RelayPublic};
 /// (coder/tailscale: derp/derp_client.go).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Silence after which a relay that we write to is asked for a sign of life, and how long that may
+/// take. Not upstream's, which waits the two minutes: a frozen relay holds up every tunnel through
+/// it. A relay answers at once, and over the slowest way within a few seconds.
+pub const PROBE_AFTER: Duration = Duration::from_secs(10);
+
+/// See [`PROBE_AFTER`].
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Pings of the relay that wait for an answer at most, so that one that never reads the answers
 /// cannot fill our memory.
 const MAX_PONGS: usize = 64;

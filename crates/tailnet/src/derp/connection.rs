@@ -13,8 +13,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::client::{Client, ClientError, Event, READ_TIMEOUT};
+use super::carrier::Carrier;
+use super::client::{Client, ClientError, Event, PROBE_AFTER, PROBE_TIMEOUT, READ_TIMEOUT};
 use super::dial::{BoxStream, Dial, DialError};
+use super::frame::Frame;
 use super::outbox::{Outbox, SendError};
 use crate::derp_map::RelayNode;
 use crate::keys::{NoEntropy, NodePrivate, NodePublic};
@@ -43,7 +45,8 @@ pub struct Connection {
     task: JoinHandle<ConnectionError>,
 }
 
-/// Connects to one relay node and logs in, without waiting for the relay's half of the login.
+/// Connects to one relay node by one way and logs in, without waiting for the relay's half of the
+/// login.
 ///
 /// # Errors
 ///
@@ -51,11 +54,12 @@ pub struct Connection {
 pub async fn connect(
     dialer: &dyn Dial,
     node: &RelayNode,
+    carrier: Carrier,
     key: NodePrivate,
     home: bool,
 ) -> Result<Connection, ConnectionError> {
     let open = async {
-        let stream = dialer.dial(node).await?;
+        let stream = dialer.dial(node, carrier).await?;
         welcome(stream, key, home).await
     };
     let open = timeout(CONNECT_TIMEOUT, open).await.map_err(|_| ConnectionError::Timeout)??;
@@ -204,13 +208,38 @@ async fn read(
             spare.extend_from_slice(&buffer);
             std::mem::swap(&mut buffer, &mut spare);
         }
-        match timeout(READ_TIMEOUT, reader.read_buf(&mut buffer)).await {
-            Ok(Ok(0)) => return ConnectionError::Closed,
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return error.into(),
-            Err(_) => return ConnectionError::Silent,
+        if let Err(ended) = fill(&mut reader, &mut buffer, outbox).await {
+            return ended;
         }
     }
+}
+
+/// Reads once. A relay that stays silent while we write to it is asked whether it is there: one
+/// that is frozen, or a network that is gone, would otherwise be noticed after [`READ_TIMEOUT`].
+async fn fill(
+    reader: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    outbox: &Outbox,
+) -> Result<(), ConnectionError> {
+    let (mut silent, mut asked) = (Duration::ZERO, false);
+    while silent < READ_TIMEOUT {
+        let patience = if asked { PROBE_TIMEOUT } else { PROBE_AFTER };
+        match timeout(patience, reader.read_buf(buffer)).await {
+            Ok(Ok(0)) => return Err(ConnectionError::Closed),
+            Ok(Ok(_)) => {
+                outbox.heard();
+                return Ok(());
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) if asked => return Err(ConnectionError::Silent(silent + patience)),
+            Err(_) => silent += patience,
+        }
+        if outbox.is_unanswered() {
+            outbox.put_frame(&Frame::Ping(*b"there?\0\0"));
+            asked = true;
+        }
+    }
+    Err(ConnectionError::Silent(silent))
 }
 
 /// Goes to the end of the runtime's queue once, so that a batch is carried to its end before the
@@ -259,8 +288,8 @@ pub enum ConnectionError {
     #[error("the relay closed the connection")]
     Closed,
     /// Nothing came for too long.
-    #[error("the relay was silent for {} s", READ_TIMEOUT.as_secs())]
-    Silent,
+    #[error("the relay was silent for {} s", .0.as_secs())]
+    Silent(Duration),
     /// No random numbers for the login.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),

@@ -39,6 +39,8 @@ struct Inner {
     limiter: Option<Limiter>,
     refused: bool,
     writing: bool,
+    /// Something was taken to be written since the relay was heard last.
+    unanswered: bool,
 }
 
 /// Why a packet was not taken.
@@ -100,6 +102,17 @@ impl Outbox {
         inner.control.clear();
         inner.limiter = None;
         inner.writing = false;
+        inner.unanswered = false;
+    }
+
+    /// The relay said something.
+    pub(super) fn heard(&self) {
+        self.lock().unanswered = false;
+    }
+
+    /// Whether something was written since the relay was heard last.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.lock().unanswered
     }
 
     /// The relay said what it accepts.
@@ -133,6 +146,7 @@ impl Outbox {
             inner.packets.clear();
         }
         inner.writing = !written.is_empty();
+        inner.unanswered |= inner.writing;
         let refused = std::mem::take(&mut inner.refused);
         drop(inner);
         if refused {

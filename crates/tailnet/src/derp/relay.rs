@@ -13,8 +13,9 @@
 //! our home if it can, and otherwise through where our packet came from.
 //!
 //! A region that breaks is connected anew, with growing delays; packets for it wait in its outbox.
-//! Regions other than home are closed when nothing was sent there for a minute. All of it happens
-//! in tasks that belong to [`Relays`] and end with it.
+//! Regions other than home are closed when nothing was sent there for a minute. Where there is more
+//! than one region that may be home, they are measured, and home moves to the nearest. All of it
+//! happens in tasks that belong to [`Relays`] and end with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +27,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::carrier::{Carrier, Choice};
 use super::dial::Dial;
 use super::frame::Frame;
+use super::home::{Latencies, Round};
 use super::outbox::Outbox;
 pub use super::outbox::SendError;
 use crate::derp_map::{DerpMap, RelayNode};
@@ -36,6 +39,7 @@ use crate::keys::{NodePrivate, NodePublic};
 
 mod backoff;
 mod link;
+mod measure;
 
 /// How long nothing is sent to a region before its connection is closed
 /// (coder/tailscale: wgengine/magicsock/derp.go).
@@ -71,6 +75,11 @@ pub struct Status {
     /// Why a region is not connected, or what its relay finds wrong with us. Not to be printed
     /// unescaped.
     pub problems: BTreeMap<RegionId, String>,
+    /// Regions that are reached by WebSocket, and why. Not to be printed unescaped.
+    pub websocket: BTreeMap<RegionId, String>,
+    /// How far away the regions are that answered when they were measured last; nothing while
+    /// there is no choice.
+    pub latencies: Round,
 }
 
 impl Status {
@@ -86,6 +95,7 @@ pub struct Relays {
     shared: Arc<Shared>,
     incoming: mpsc::Receiver<Vec<Received>>,
     status: watch::Receiver<Status>,
+    measuring: JoinHandle<()>,
 }
 
 /// What the region tasks share with the user.
@@ -97,6 +107,8 @@ struct Shared {
     incoming: mpsc::Sender<Vec<Received>>,
     status: watch::Sender<Status>,
     room: Arc<Notify>,
+    /// Something happened that may make another region the better home.
+    measure: Notify,
     state: Mutex<State>,
 }
 
@@ -105,6 +117,11 @@ struct State {
     map: DerpMap,
     home: Option<RegionId>,
     links: BTreeMap<RegionId, Link>,
+    /// The server wants relays to be reached by WebSocket only.
+    force_websocket: bool,
+    /// What was learnt of the ways to regions; outlives their links.
+    choices: BTreeMap<RegionId, Choice>,
+    latencies: Latencies,
     /// Which link is which, so that a task that ends late takes nobody else's place.
     generation: u64,
     closed: bool,
@@ -117,6 +134,8 @@ struct Link {
     outbox: Arc<Outbox>,
     task: JoinHandle<()>,
     connected: bool,
+    /// By what it is connected, or was last.
+    carrier: Option<Carrier>,
     /// Something was sent since the last look.
     used: bool,
     /// Who was heard here since the connection began.
@@ -141,12 +160,14 @@ impl Relays {
             incoming: sender,
             status: status_sender,
             room: Arc::new(Notify::new()),
+            measure: Notify::new(),
             state: Mutex::new(State { map, home, ..State::default() }),
         });
         if let Some(home) = home {
             shared.open(&mut shared.lock(), home);
         }
-        Relays { shared, incoming, status }
+        let measuring = tokio::spawn(measure::keep_home(shared.clone()));
+        Relays { shared, incoming, status, measuring }
     }
 
     /// Sends a packet to a peer whose home is `region`.
@@ -207,17 +228,12 @@ impl Relays {
     pub fn set_map(&self, map: DerpMap) {
         let mut state = self.shared.lock();
         let changed = state.map.changed_regions(&map);
-        let had = state.map.regions.len();
-        state.map = map;
-        let mut reconnect = Vec::new();
-        for region in changed {
-            if let Some(link) = state.links.remove(&region) {
-                link.task.abort();
-                self.shared.forget(region, None);
-                // Its packets wait for the new connection.
-                reconnect.push((region, link.outbox));
-            }
+        let had = std::mem::replace(&mut state.map, map).regions.len();
+        // What was learnt of a region holds for its relays.
+        for region in &changed {
+            state.choices.remove(region);
         }
+        let cut = self.shared.cut(&mut state, changed);
         if !state.home.is_some_and(|home| state.has_relay(home)) {
             let home = state.map.choose_home();
             tracing::debug!(
@@ -228,12 +244,30 @@ impl Relays {
             );
             self.shared.move_home(&mut state, home);
         }
-        for (region, outbox) in reconnect {
-            if state.has_relay(region) && !state.links.contains_key(&region) {
-                outbox.restart();
-                self.shared.open_with(&mut state, region, outbox);
-            }
+        self.shared.reopen(&mut state, cut);
+        drop(state);
+        self.measure();
+    }
+
+    /// Reaches every region by WebSocket only, or (`false`) by what works; connections by another
+    /// way are made anew.
+    pub fn force_websocket(&self, force: bool) {
+        let mut state = self.shared.lock();
+        if std::mem::replace(&mut state.force_websocket, force) || !force {
+            return;
         }
+        let upgraded = |(region, link): (&RegionId, &Link)| {
+            (link.carrier != Some(Carrier::WebSocket)).then_some(*region)
+        };
+        let wrong = state.links.iter().filter_map(upgraded).collect();
+        let cut = self.shared.cut(&mut state, wrong);
+        self.shared.reopen(&mut state, cut);
+    }
+
+    /// Measures the regions soon, because the network may have changed, and moves home where
+    /// another is better.
+    pub fn measure(&self) {
+        self.shared.measure.notify_one();
     }
 
     /// Listens in another region from now on.
@@ -262,6 +296,7 @@ impl Relays {
 
 impl Drop for Relays {
     fn drop(&mut self) {
+        self.measuring.abort();
         let mut state = self.shared.lock();
         state.closed = true;
         for link in state.links.values() {
@@ -281,6 +316,14 @@ impl State {
             (link.connected && link.heard.contains(to)).then_some(*region)
         };
         self.links.iter().find_map(heard).unwrap_or(region)
+    }
+
+    /// By what a region is to be reached next.
+    fn carrier(&self, region: RegionId) -> Carrier {
+        if self.force_websocket {
+            return Carrier::WebSocket;
+        }
+        self.choices.get(&region).map_or(Carrier::Upgrade, Choice::carrier)
     }
 
     fn has_relay(&self, region: RegionId) -> bool {
@@ -316,10 +359,40 @@ impl Shared {
             nodes,
             outbox.clone(),
         ));
-        let link =
-            Link { generation, outbox, task, connected: false, used: true, heard: BTreeSet::new() };
+        let link = Link {
+            generation,
+            outbox,
+            task,
+            connected: false,
+            carrier: None,
+            used: true,
+            heard: BTreeSet::new(),
+        };
         if let Some(replaced) = state.links.insert(region, link) {
             replaced.task.abort();
+        }
+    }
+
+    /// Ends connections; what waits for them is given back, for [`Shared::reopen`].
+    fn cut(&self, state: &mut State, regions: BTreeSet<RegionId>) -> Vec<(RegionId, Arc<Outbox>)> {
+        let mut cut = Vec::new();
+        for region in regions {
+            if let Some(link) = state.links.remove(&region) {
+                link.task.abort();
+                self.forget(region, None);
+                cut.push((region, link.outbox));
+            }
+        }
+        cut
+    }
+
+    /// Connects regions anew, those that still are in the map, with what waited for them.
+    fn reopen(self: &Arc<Self>, state: &mut State, cut: Vec<(RegionId, Arc<Outbox>)>) {
+        for (region, outbox) in cut {
+            if state.has_relay(region) && !state.links.contains_key(&region) {
+                outbox.restart();
+                self.open_with(state, region, outbox);
+            }
         }
     }
 
@@ -345,6 +418,7 @@ impl Shared {
     fn forget(&self, region: RegionId, problem: Option<String>) {
         self.status.send_if_modified(|status| {
             let was = status.connected.remove(&region);
+            status.websocket.remove(&region);
             let before = match &problem {
                 Some(problem) => status.problems.insert(region, problem.clone()),
                 None => status.problems.remove(&region),

@@ -34,7 +34,7 @@ use super::{
     core::Shared,
     disco::RelayDisco,
     incoming::Incoming,
-    ping,
+    listen, ping,
     pump::{Pump, until},
     stream,
 };
@@ -65,6 +65,8 @@ pub struct AgentOptions {
     pub relays: Arc<dyn Dial>,
     /// The relay map as the server wrote it, from the manifest.
     pub map: DerpMap,
+    /// Relays are to be reached over WebSocket only.
+    pub force_websockets: bool,
     /// The name of the machine, for people who look at the coordinator.
     pub hostname: String,
 }
@@ -112,6 +114,7 @@ pub struct AgentTailnet {
 /// What the user asks of the driver.
 enum Order {
     BeAgent(PeerId),
+    ForceWebsockets(bool),
     Close(oneshot::Sender<()>),
 }
 
@@ -122,7 +125,8 @@ impl AgentTailnet {
     /// # Errors
     /// [`NoEntropy`] when the system gives no randomness for keys.
     pub fn start(options: AgentOptions) -> Result<(Self, Incoming), NoEntropy> {
-        let AgentOptions { id, server, relays: dialer, mut map, hostname } = options;
+        let AgentOptions { id, server, relays: dialer, mut map, force_websockets, hostname } =
+            options;
         let (node_key, disco_key) = (NodePrivate::random()?, DiscoPrivate::random()?);
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| NoEntropy)?;
@@ -145,6 +149,7 @@ impl AgentTailnet {
         map.rewrite(&server);
         let home = map.choose_home();
         let relays = Relays::start(dialer, map, node_key, home);
+        relays.force_websocket(force_websockets);
         let control = Arc::new(AgentControl::new(server));
         let shared = Arc::new(Shared::new(engine));
         let (orders, ordered) = mpsc::unbounded_channel();
@@ -180,6 +185,12 @@ impl AgentTailnet {
     /// own maps are used as they come.
     pub fn set_map(&self, map: DerpMap) {
         self.control.put_map(map);
+    }
+
+    /// Reaches relays over WebSocket only, or by what works, as a newer manifest says.
+    pub fn force_websockets(&self, force: bool) {
+        // Without a driver no relay is reached by any way.
+        let _ = self.orders.send(Order::ForceWebsockets(force));
     }
 
     /// How it is, now and whenever that changes.
@@ -314,6 +325,9 @@ impl Driver {
                 }
                 order = orders.recv(), if closing.is_none() => match order {
                     Some(Order::BeAgent(id)) => self.be_agent(id),
+                    Some(Order::ForceWebsockets(force)) => {
+                        self.pump.relays.force_websocket(force);
+                    }
                     Some(Order::Close(done)) => closing = Some(done),
                     // The tailnet was dropped, which aborts this task.
                     None => return,
@@ -370,16 +384,12 @@ impl Driver {
 
     /// Tells the coordinator where we listen, if that is known.
     fn tell_node(&mut self) {
-        let home = self.pump.relays.status().borrow().home;
-        match home {
-            Some(home) => {
-                self.node.home = home;
-                self.node.as_of = Some(std::time::SystemTime::now());
-                self.control.set_node(self.node.clone());
-            }
-            None => self.status.send_modify(|status| {
+        if listen(&mut self.node, &self.pump.relays.status().borrow()) {
+            self.control.set_node(self.node.clone());
+        } else {
+            self.status.send_modify(|status| {
                 status.problem = Some("the deployment has no relay".to_owned());
-            }),
+            });
         }
     }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use coderctl_drpc::Client;
 use coderctl_drpc::proto::tailnet as proto;
 use coderctl_tailnet::control::CoordinationEnd;
-use coderctl_tailnet::derp::Dial;
-use coderctl_tailnet::derp::dial::{BoxStream, DialFuture};
+use coderctl_tailnet::derp::dial::{BoxStream, DialFuture, MeasureFuture};
 use coderctl_tailnet::derp::login::ServerInfo;
+use coderctl_tailnet::derp::{Carrier, Dial};
 use coderctl_tailnet::derp_map::{DerpMap, RelayNode};
 use coderctl_tailnet::ids::PeerId;
 use coderctl_tailnet::shell::{
@@ -39,10 +39,14 @@ pub(crate) fn client_id(number: u8) -> PeerId {
 pub(crate) struct OneRelay(pub(crate) Relay);
 
 impl Dial for OneRelay {
-    fn dial<'a>(&'a self, _: &'a RelayNode) -> DialFuture<'a> {
+    fn dial<'a>(&'a self, _: &'a RelayNode, _: Carrier) -> DialFuture<'a> {
         let (ours, theirs) = tokio::io::duplex(256 << 10);
         self.0.serve(theirs);
         Box::pin(async { Ok(Box::new(ours) as BoxStream) })
+    }
+
+    fn measure<'a>(&'a self, _: &'a RelayNode) -> MeasureFuture<'a> {
+        Box::pin(async { Ok(Duration::from_millis(1)) })
     }
 }
 
@@ -86,6 +90,7 @@ impl World {
             server: server(),
             relays: Arc::new(OneRelay(relay.clone())),
             map: DerpMap::from_proto(map(&[999])).unwrap(),
+            force_websockets: false,
             hostname: "agent".to_owned(),
         };
         let (agent, incoming) = AgentTailnet::start(options).unwrap();

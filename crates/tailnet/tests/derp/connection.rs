@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use coderctl_tailnet::derp::connection::ConnectionError;
 use coderctl_tailnet::derp::frame::{Frame, PeerGone};
 use coderctl_tailnet::derp::login::ServerInfo;
-use coderctl_tailnet::derp::{Connection, Event, SendError, connect};
+use coderctl_tailnet::derp::{Carrier, Connection, Event, SendError, connect};
 use coderctl_tailnet::keys::RelayPrivate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
@@ -18,8 +18,8 @@ use crate::{encoded, key, node, read_frame};
 #[tokio::test(start_paused = true)]
 async fn packets_travel_both_ways() {
     let (network, relay) = with_relay(ServerInfo::default());
-    let mut one = connect(&network, &node("a"), key(1), true).await.unwrap();
-    let mut other = connect(&network, &node("a"), key(2), false).await.unwrap();
+    let mut one = connect(&network, &node("a"), Carrier::Upgrade, key(1), true).await.unwrap();
+    let mut other = connect(&network, &node("a"), Carrier::Upgrade, key(2), false).await.unwrap();
     relay.until_seen(&key(1).public(), Some(true)).await;
     relay.until_seen(&key(2).public(), Some(false)).await;
     one.try_send(&key(2).public(), b"ping").unwrap();
@@ -62,9 +62,36 @@ async fn a_silent_relay_is_left_after_two_minutes() {
     stream.write_all(&encoded(&[Frame::KeepAlive])).await.unwrap();
     assert_eq!(connection.recv().await.unwrap(), [Event::Other]);
     let ended = connection.recv().await.unwrap_err();
-    assert!(matches!(ended, ConnectionError::Silent), "{ended}");
+    assert!(matches!(ended, ConnectionError::Silent(_)), "{ended}");
     assert_eq!(began.elapsed().as_secs(), 119 + 120);
     assert_eq!(connection.try_send(&key(2).public(), b"late"), Err(SendError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_frozen_is_left_within_half_a_minute() {
+    let (_network, mut stream, mut connection) = raw(true).await;
+    let mut buffer = BytesMut::new();
+    read_frame(&mut stream, &mut buffer).await.unwrap();
+    read_frame(&mut stream, &mut buffer).await.unwrap();
+    connection.try_send(&key(2).public(), b"?").unwrap();
+    let began = Instant::now();
+    let packet = read_frame(&mut stream, &mut buffer).await;
+    assert!(matches!(packet, Some(Frame::SendPacket { .. })), "{packet:?}");
+    // One that answers is kept, however long.
+    for _ in 0..20 {
+        let Some(Frame::Ping(data)) = read_frame(&mut stream, &mut buffer).await else {
+            panic!("it is asked whether it is there")
+        };
+        stream.write_all(&encoded(&[Frame::Pong(data)])).await.unwrap();
+        connection.recv().await.unwrap();
+        connection.try_send(&key(2).public(), b"?").unwrap();
+        read_frame(&mut stream, &mut buffer).await.unwrap();
+    }
+    assert!(began.elapsed() > Duration::from_secs(190), "{:?}", began.elapsed());
+    let frozen = Instant::now();
+    let ended = connection.recv().await.unwrap_err();
+    assert!(matches!(ended, ConnectionError::Silent(_)), "{ended}");
+    assert!(frozen.elapsed() <= Duration::from_secs(21), "{:?}", frozen.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +99,7 @@ async fn a_relay_that_never_speaks_is_given_up_after_ten_seconds() {
     let network = Network::default();
     network.silence("a");
     let began = Instant::now();
-    let error = connect(&network, &node("a"), key(1), true).await.unwrap_err();
+    let error = connect(&network, &node("a"), Carrier::Upgrade, key(1), true).await.unwrap_err();
     assert!(matches!(error, ConnectionError::Timeout), "{error}");
     assert_eq!(began.elapsed().as_secs(), 10);
 }
@@ -108,8 +135,8 @@ async fn a_full_connection_refuses_and_says_when_there_is_room() {
 async fn packets_above_the_relays_rate_are_dropped() {
     let info = ServerInfo { bytes_per_second: 10_000, bytes_burst: 4_000, ..ServerInfo::default() };
     let (network, relay) = with_relay(info);
-    let mut sender = connect(&network, &node("a"), key(1), true).await.unwrap();
-    let mut receiver = connect(&network, &node("a"), key(2), true).await.unwrap();
+    let mut sender = connect(&network, &node("a"), Carrier::Upgrade, key(1), true).await.unwrap();
+    let mut receiver = connect(&network, &node("a"), Carrier::Upgrade, key(2), true).await.unwrap();
     assert_eq!(sender.recv().await.unwrap(), [Event::LoggedIn(info)]);
     assert_eq!(receiver.recv().await.unwrap(), [Event::LoggedIn(info)]);
     relay.until_seen(&key(2).public(), Some(true)).await;
@@ -131,11 +158,11 @@ async fn packets_above_the_relays_rate_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_not_there_or_leaves_is_reported() {
     let (network, relay) = with_relay(ServerInfo::default());
-    let mut one = connect(&network, &node("a"), key(1), true).await.unwrap();
+    let mut one = connect(&network, &node("a"), Carrier::Upgrade, key(1), true).await.unwrap();
     let peer = key(2).public();
     one.try_send(&peer, b"anybody?").unwrap();
     assert_eq!(other_than_login(&mut one).await, gone(PeerGone::NotHere));
-    let other = connect(&network, &node("a"), key(2), true).await.unwrap();
+    let other = connect(&network, &node("a"), Carrier::Upgrade, key(2), true).await.unwrap();
     relay.until_seen(&peer, Some(true)).await;
     one.try_send(&peer, b"hello").unwrap();
     tokio::task::yield_now().await;
@@ -198,7 +225,8 @@ async fn raw(home: bool) -> (Network, DuplexStream, Connection) {
         stream.write_all(&encoded(&[hello])).await.unwrap();
         stream
     };
-    let (stream, connection) = tokio::join!(accept, connect(&network, &a, key(1), home));
+    let (stream, connection) =
+        tokio::join!(accept, connect(&network, &a, Carrier::Upgrade, key(1), home));
     (network, stream, connection.unwrap())
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use coderctl_tailnet::derp::connection::ConnectionError;
 use coderctl_tailnet::derp::frame::Frame;
-use coderctl_tailnet::derp::{DialError, Event, TransportDial, connect};
+use coderctl_tailnet::derp::{Carrier, Dial, DialError, Event, TransportDial, connect};
 use coderctl_tailnet::derp_map::{Family, RelayNode};
 use coderctl_tailnet::keys::RelayPrivate;
-use coderctl_transport::{Options, Transport};
+use coderctl_transport::{Options, Transport, WebSocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{encoded, key, node, read_frame};
 
@@ -36,7 +37,8 @@ async fn the_relays_first_bytes_come_with_the_answer_and_are_not_lost() {
         (stream, head)
     };
     let dial = dialer();
-    let (served, connection) = tokio::join!(serve, connect(&dial, &node, key(1), true));
+    let (served, connection) =
+        tokio::join!(serve, connect(&dial, &node, Carrier::Upgrade, key(1), true));
     let (_stream, head) = served;
     assert_eq!(head.lines().next(), Some("GET /derp HTTP/1.1"));
     let lower = head.to_ascii_lowercase();
@@ -46,6 +48,72 @@ async fn the_relays_first_bytes_come_with_the_answer_and_are_not_lost() {
     let batch = connection.unwrap().recv().await.unwrap();
     let expected = Event::Packet { from: key(2).public(), payload: BytesMut::from("hi") };
     assert_eq!(batch, [expected]);
+}
+
+/// What a proxy that knows WebSocket alone leaves of us.
+#[tokio::test]
+async fn as_a_websocket_messages_are_one_stream_of_bytes() {
+    let (listener, node) = listen().await;
+    let serve = async {
+        let (mut stream, head) = accept(&listener).await;
+        let asked = |name: &str| {
+            let lines = head.lines().filter_map(|line| line.split_once(": "));
+            let mut found = lines.filter(|(one, _)| one.eq_ignore_ascii_case(name));
+            found.next().map(|(_, value)| value.to_owned())
+        };
+        assert_eq!(head.lines().next(), Some("GET /derp HTTP/1.1"));
+        assert_eq!(asked("sec-websocket-protocol").as_deref(), Some("derp"));
+        assert_eq!(asked("coder-session-token"), None);
+        let accept = derive_accept_key(asked("sec-websocket-key").unwrap().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: derp\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let socket = WebSocket::accepted(Box::new(stream), "client".to_owned(), 1 << 20).await;
+        let mut stream = socket.into_stream();
+        let relay = RelayPrivate::new([9; 32]);
+        // A message ends anywhere.
+        for piece in encoded(&[Frame::ServerKey { key: relay.public() }]).chunks(7) {
+            stream.write_all(piece).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        let mut buffer = BytesMut::new();
+        let login = read_frame(&mut stream, &mut buffer).await;
+        assert!(matches!(login, Some(Frame::ClientInfo { .. })));
+        let packet = Frame::RecvPacket { from: key(2).public(), payload: BytesMut::from("hi") };
+        stream.write_all(&encoded(&[packet])).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    };
+    let dial = dialer();
+    let connect = connect(&dial, &node, Carrier::WebSocket, key(1), true);
+    let (_stream, connection) = tokio::join!(serve, connect);
+    let batch = connection.unwrap().recv().await.unwrap();
+    let expected = Event::Packet { from: key(2).public(), payload: BytesMut::from("hi") };
+    assert_eq!(batch, [expected]);
+}
+
+#[tokio::test]
+async fn a_relay_is_as_far_as_its_answer_takes() {
+    let (listener, node) = listen().await;
+    for (status, near) in [("200 OK", true), ("302 Found", false), ("403 Forbidden", false)] {
+        let serve = async {
+            let (mut stream, head) = accept(&listener).await;
+            assert_eq!(head.lines().next(), Some("GET /derp/latency-check HTTP/1.1"));
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        };
+        let dial = dialer();
+        let (_stream, measured) = tokio::join!(serve, dial.measure(&node));
+        match measured {
+            Ok(latency) => assert!(near && latency < Duration::from_secs(2), "{latency:?}"),
+            Err(error) => {
+                assert!(!near && matches!(error, DialError::Refused { .. }), "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -58,7 +126,8 @@ async fn what_does_not_upgrade_is_no_relay() {
         stream
     };
     let dial = dialer();
-    let (_stream, connection) = tokio::join!(serve, connect(&dial, &node, key(1), true));
+    let (_stream, connection) =
+        tokio::join!(serve, connect(&dial, &node, Carrier::Upgrade, key(1), true));
     let error = connection.unwrap_err();
     let ConnectionError::Dial(DialError::Refused { status, .. }) = &error else {
         panic!("{error}");
@@ -70,7 +139,7 @@ async fn what_does_not_upgrade_is_no_relay() {
 async fn a_port_where_nobody_listens() {
     let (listener, node) = listen().await;
     drop(listener);
-    let error = connect(&dialer(), &node, key(1), true).await.unwrap_err();
+    let error = connect(&dialer(), &node, Carrier::Upgrade, key(1), true).await.unwrap_err();
     assert!(matches!(error, ConnectionError::Dial(DialError::Unreachable { .. })), "{error}");
     assert!(error.to_string().contains(&node.port().to_string()), "{error}");
 }

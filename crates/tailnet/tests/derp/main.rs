@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connection;
+mod homes;
 mod http;
 mod network;
 mod relay;
 mod relays;
+mod ways;
 
 use bytes::{Bytes, BytesMut};
 use coderctl_tailnet::derp::frame::{Decoder, Frame};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coderctl_tailnet::derp::dial::{BoxStream, DialFuture};
-use coderctl_tailnet::derp::{Dial, DialError};
+use coderctl_tailnet::derp::dial::{BoxStream, DialFuture, MeasureFuture};
+use coderctl_tailnet::derp::{Carrier, Dial, DialError};
 use coderctl_tailnet::derp_map::{DerpMap, Region, RelayNode};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -21,7 +21,9 @@ const IN_FLIGHT: usize = 64 << 10;
 #[derive(Clone, Default)]
 pub(crate) struct Network {
     places: Arc<Mutex<BTreeMap<String, Place>>>,
-    dials: Arc<Mutex<Vec<(String, Instant)>>>,
+    dials: Arc<Mutex<Vec<(String, Carrier, Instant)>>>,
+    latencies: Arc<Mutex<BTreeMap<String, Duration>>>,
+    refusals: Arc<Mutex<BTreeMap<String, u16>>>,
 }
 
 enum Place {
@@ -52,24 +54,50 @@ impl Network {
         self.places.lock().unwrap().remove(name);
     }
 
+    /// The node answers measurements after so long, from now on.
+    pub(crate) fn far(&self, name: &str, latency: Duration) {
+        self.latencies.lock().unwrap().insert(name.to_owned(), latency);
+    }
+
+    /// The node answers no measurement any more.
+    pub(crate) fn unmeasurable(&self, name: &str) {
+        self.latencies.lock().unwrap().remove(name);
+    }
+
+    /// Upgrades to the node are answered with this status; a WebSocket gets through.
+    pub(crate) fn refuse_upgrades(&self, name: &str, status: u16) {
+        self.refusals.lock().unwrap().insert(name.to_owned(), status);
+    }
+
+    /// By what the node was dialled, each time.
+    pub(crate) fn carriers(&self, name: &str) -> Vec<Carrier> {
+        let dials = self.dials.lock().unwrap();
+        dials.iter().filter(|(node, ..)| node == name).map(|(_, carrier, _)| *carrier).collect()
+    }
+
     /// How long each dial of this node came after the one before.
     pub(crate) fn dial_gaps(&self, name: &str) -> Vec<Duration> {
         let dials = self.dials.lock().unwrap();
         let times: Vec<Instant> =
-            dials.iter().filter(|(dialled, _)| dialled == name).map(|(_, time)| *time).collect();
+            dials.iter().filter(|(node, ..)| node == name).map(|(.., time)| *time).collect();
         times.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
     pub(crate) fn dials(&self, name: &str) -> usize {
-        self.dials.lock().unwrap().iter().filter(|(dialled, _)| dialled == name).count()
+        self.carriers(name).len()
     }
 
     fn put(&self, name: &str, place: Place) {
         self.places.lock().unwrap().insert(name.to_owned(), place);
     }
 
-    fn connect(&self, node: &RelayNode) -> Result<DuplexStream, DialError> {
-        self.dials.lock().unwrap().push((node.name.clone(), Instant::now()));
+    fn connect(&self, node: &RelayNode, carrier: Carrier) -> Result<DuplexStream, DialError> {
+        self.dials.lock().unwrap().push((node.name.clone(), carrier, Instant::now()));
+        if carrier == Carrier::Upgrade
+            && let Some(status) = self.refusals.lock().unwrap().get(&node.name)
+        {
+            return Err(DialError::Refused { host: node.name.clone(), status: *status });
+        }
         let (ours, theirs) = tokio::io::duplex(IN_FLIGHT);
         match self.places.lock().unwrap().get(&node.name) {
             Some(Place::Relay(relay)) => relay.serve(theirs),
@@ -85,8 +113,18 @@ impl Network {
 }
 
 impl Dial for Network {
-    fn dial<'a>(&'a self, node: &'a RelayNode) -> DialFuture<'a> {
-        Box::pin(async { Ok(Box::new(self.connect(node)?) as BoxStream) })
+    fn dial<'a>(&'a self, node: &'a RelayNode, carrier: Carrier) -> DialFuture<'a> {
+        Box::pin(async move { Ok(Box::new(self.connect(node, carrier)?) as BoxStream) })
+    }
+
+    fn measure<'a>(&'a self, node: &'a RelayNode) -> MeasureFuture<'a> {
+        let latency = self.latencies.lock().unwrap().get(&node.name).copied();
+        let host = node.name.clone();
+        Box::pin(async move {
+            let latency = latency.ok_or(DialError::Refused { host, status: 404 })?;
+            tokio::time::sleep(latency).await;
+            Ok(latency)
+        })
     }
 }
 

@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use coderctl_tailnet::derp::frame::{Frame, PeerGone};
 use coderctl_tailnet::derp::login::ServerInfo;
 use coderctl_tailnet::derp::relay::IDLE_TIMEOUT;
-use coderctl_tailnet::derp::{Connection, Event, Received, Relays, SendError, Status, connect};
+use coderctl_tailnet::derp::{
+    Carrier, Connection, Event, Received, Relays, SendError, Status, connect,
+};
 use coderctl_tailnet::derp_map::DerpMap;
 use coderctl_tailnet::keys::{NodePublic, RelayPrivate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +32,7 @@ async fn home_is_connected_at_once_and_stays() {
     assert_eq!(a.sees(&us()), Some(true));
     assert_eq!((network.dials("a"), network.dials("b")), (1, 0));
 
-    let peer = connect(&network, &node("a"), key(PEER), true).await.unwrap();
+    let peer = connect(&network, &node("a"), Carrier::Upgrade, key(PEER), true).await.unwrap();
     peer.try_send(&us(), b"hello").unwrap();
     let mut batch = Vec::new();
     relays.recv_batch(&mut batch).await;
@@ -40,7 +42,7 @@ async fn home_is_connected_at_once_and_stays() {
 #[tokio::test(start_paused = true)]
 async fn packets_may_be_sent_before_anything_is_connected() {
     let (network, a, _b) = two_regions();
-    let mut peer = connect(&network, &node("a"), key(PEER), true).await.unwrap();
+    let mut peer = connect(&network, &node("a"), Carrier::Upgrade, key(PEER), true).await.unwrap();
     a.until_seen(&peer_key(), Some(true)).await;
     let relays = start(&network, &map(&[(1, &["a"])]), Some(1));
     relays.try_send(region(1), &peer_key(), b"early").unwrap();
@@ -50,7 +52,7 @@ async fn packets_may_be_sent_before_anything_is_connected() {
 #[tokio::test(start_paused = true)]
 async fn another_region_is_connected_on_demand_and_closed_when_idle() {
     let (network, a, b) = two_regions();
-    let mut peer = connect(&network, &node("b"), key(PEER), true).await.unwrap();
+    let mut peer = connect(&network, &node("b"), Carrier::Upgrade, key(PEER), true).await.unwrap();
     b.until_seen(&peer_key(), Some(true)).await;
     let relays = start(&network, &map(&[(1, &["a"]), (2, &["b"])]), Some(1));
     relays.try_send(region(2), &peer_key(), b"one").unwrap();
@@ -115,7 +117,7 @@ async fn a_broken_home_is_connected_anew_with_growing_delays() {
 async fn an_answer_takes_the_way_that_a_packet_came_when_there_is_no_other() {
     let (network, a, _b) = two_regions();
     let mut relays = start(&network, &map(&[(1, &["a"]), (2, &["gone"])]), Some(1));
-    let mut peer = connect(&network, &node("a"), key(PEER), false).await.unwrap();
+    let mut peer = connect(&network, &node("a"), Carrier::Upgrade, key(PEER), false).await.unwrap();
     a.until_seen(&us(), Some(true)).await;
     peer.try_send(&us(), b"hello").unwrap();
     let mut batch = Vec::new();
@@ -137,7 +139,7 @@ async fn an_answer_takes_the_way_that_a_packet_came_when_there_is_no_other() {
 async fn a_broken_connection_forgets_who_was_heard_there() {
     let (network, a, b) = two_regions();
     let mut relays = start(&network, &map(&[(1, &["a"]), (2, &["b"])]), Some(1));
-    let peer = connect(&network, &node("a"), key(PEER), false).await.unwrap();
+    let peer = connect(&network, &node("a"), Carrier::Upgrade, key(PEER), false).await.unwrap();
     a.until_seen(&us(), Some(true)).await;
     peer.try_send(&us(), b"hello").unwrap();
     relays.recv_batch(&mut Vec::new()).await;
@@ -281,7 +283,7 @@ async fn dropping_the_relays_ends_every_connection() {
     b.until_seen(&us(), None).await;
 }
 
-fn two_regions() -> (Network, Relay, Relay) {
+pub(crate) fn two_regions() -> (Network, Relay, Relay) {
     let network = Network::default();
     let (a, b) = (Relay::new(9, ServerInfo::default()), Relay::new(10, ServerInfo::default()));
     network.relay("a", &a);
@@ -289,15 +291,15 @@ fn two_regions() -> (Network, Relay, Relay) {
     (network, a, b)
 }
 
-fn start(network: &Network, map: &DerpMap, home: Option<i64>) -> Relays {
+pub(crate) fn start(network: &Network, map: &DerpMap, home: Option<i64>) -> Relays {
     Relays::start(Arc::new(network.clone()), map.clone(), key(US), home.map(region))
 }
 
-fn us() -> NodePublic {
+pub(crate) fn us() -> NodePublic {
     key(US).public()
 }
 
-fn peer_key() -> NodePublic {
+pub(crate) fn peer_key() -> NodePublic {
     key(PEER).public()
 }
 
@@ -305,7 +307,7 @@ fn received(id: i64, payload: &[u8]) -> Received {
     Received { region: region(id), from: peer_key(), payload: BytesMut::from(payload) }
 }
 
-async fn until(relays: &Relays, condition: impl Fn(&Status) -> bool) {
+pub(crate) async fn until(relays: &Relays, condition: impl Fn(&Status) -> bool) {
     relays.status().wait_for(|status| condition(status)).await.unwrap();
 }
 
@@ -313,18 +315,18 @@ async fn until(relays: &Relays, condition: impl Fn(&Status) -> bool) {
 async fn connect_when_back(network: &Network, relay: &Relay) -> Connection {
     let elsewhere = Network::default();
     elsewhere.relay("a", relay);
-    let peer = connect(&elsewhere, &node("a"), key(PEER), true).await.unwrap();
+    let peer = connect(&elsewhere, &node("a"), Carrier::Upgrade, key(PEER), true).await.unwrap();
     relay.until_seen(&peer_key(), Some(true)).await;
     network.relay("a", relay);
     peer
 }
 
 /// Lets every task do what it can without time passing by much.
-async fn settle() {
+pub(crate) async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
 
-async fn packet(connection: &mut Connection) -> Vec<u8> {
+pub(crate) async fn packet(connection: &mut Connection) -> Vec<u8> {
     loop {
         for event in connection.recv().await.unwrap() {
             if let Event::Packet { payload, .. } = event {

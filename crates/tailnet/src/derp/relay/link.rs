@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
 use super::{IDLE_CHECK, IDLE_TIMEOUT, Link, MAX_HEARD, Received, Shared, State};
+use crate::derp::carrier::{Carrier, refuses_upgrade};
 use crate::derp::client::Event;
 use crate::derp::connection::{self, CONNECT_TIMEOUT, ConnectionError, Open, Sink};
 use crate::derp::frame::PeerGone;
@@ -52,41 +53,59 @@ async fn stay_connected(shared: &Shared, place: Place, nodes: &[RelayNode], outb
     loop {
         outbox.restart();
         let mut sink = Deliver { shared, place, backoff: &mut backoff, pause: None };
-        let error = match connect(shared, place, nodes).await {
-            Ok(open) => connection::run(open, outbox, &mut sink).await,
-            Err(error) => error,
+        let problem = match connect(shared, place, nodes).await {
+            Ok(open) => connection::run(open, outbox, &mut sink).await.to_string(),
+            Err(problem) => problem,
         };
         let pause = sink.pause;
-        tracing::debug!(region = %place.region, %error, "relay connection ended");
-        place.disconnected(shared, &error);
+        tracing::debug!(region = %place.region, problem, "relay connection ended");
+        place.disconnected(shared, problem);
         sleep(pause.unwrap_or_else(|| backoff.next(random()))).await;
     }
 }
 
-/// The first node that answers.
-async fn connect(
-    shared: &Shared,
-    place: Place,
-    nodes: &[RelayNode],
-) -> Result<Open, ConnectionError> {
+/// The first node that answers, or what is to be told of them all. One that refuses the upgrade is
+/// asked for a WebSocket at once.
+async fn connect(shared: &Shared, place: Place, nodes: &[RelayNode]) -> Result<Open, String> {
     let limit = if nodes.len() > 1 { NODE_TIMEOUT } else { CONNECT_TIMEOUT };
+    let carrier = shared.lock().carrier(place.region);
     let mut last = ConnectionError::Timeout;
     for node in nodes {
-        let open = async {
-            let stream = shared.dialer.dial(node).await?;
-            let home = shared.lock().home == Some(place.region);
-            let open = connection::welcome(stream, shared.key.clone(), home).await?;
-            Ok((open, home))
-        };
-        match timeout(limit, open).await.unwrap_or(Err(ConnectionError::Timeout)) {
+        let error = match try_node(shared, place, node, carrier, limit).await {
             Ok((open, home)) => {
-                place.connected(shared, home);
+                place.connected(shared, home, carrier, None);
                 return Ok(open);
             }
-            Err(error) => last = error,
+            Err(error) => error,
+        };
+        if carrier == Carrier::Upgrade && refuses_upgrade(&error) {
+            let instead = Carrier::WebSocket;
+            if let Ok((open, home)) = try_node(shared, place, node, instead, limit).await {
+                tracing::debug!(region = %place.region, %error, "WebSocket in place of an upgrade");
+                place.connected(shared, home, instead, Some(&error));
+                return Ok(open);
+            }
         }
+        last = error;
     }
-    Err(last)
+    Err(shared.lock().choices.entry(place.region).or_default().failed(&last))
+}
+
+/// A connection to one node, and whether it was told to be home.
+async fn try_node(
+    shared: &Shared,
+    place: Place,
+    node: &RelayNode,
+    carrier: Carrier,
+    limit: Duration,
+) -> Result<(Open, bool), ConnectionError> {
+    let open = async {
+        let stream = shared.dialer.dial(node, carrier).await?;
+        let home = shared.lock().home == Some(place.region);
+        let open = connection::welcome(stream, shared.key.clone(), home).await?;
+        Ok((open, home))
+    };
+    timeout(limit, open).await.unwrap_or(Err(ConnectionError::Timeout))
 }
 
 /// Ends when nothing was sent for a while and this is not home.
@@ -112,24 +131,45 @@ impl Place {
         state.links.get_mut(&self.region).filter(|link| link.generation == self.generation)
     }
 
-    /// The relay named its key and has our login.
-    fn connected(self, shared: &Shared, said_home: bool) {
+    /// The relay named its key and has our login. `refusal` is what became of the upgrade that a
+    /// WebSocket takes the place of.
+    fn connected(
+        self,
+        shared: &Shared,
+        said_home: bool,
+        carrier: Carrier,
+        refusal: Option<&ConnectionError>,
+    ) {
         let mut state = shared.lock();
         let home = state.home == Some(self.region);
         let Some(link) = self.link(&mut state) else { return };
         link.connected = true;
+        link.carrier = Some(carrier);
         if home != said_home {
             // Home moved while we introduced ourselves.
             link.outbox.put_frame(&crate::derp::Frame::NotePreferred(home));
         }
+        if carrier == Carrier::WebSocket {
+            let forced = state.force_websocket;
+            let choice = state.choices.entry(self.region).or_default();
+            choice.works(refusal);
+            let why = choice.why().filter(|_| !forced).unwrap_or("the deployment asks for it");
+            shared.status.send_modify(|status| {
+                status.websocket.insert(self.region, why.to_owned());
+            });
+        }
     }
 
-    fn disconnected(self, shared: &Shared, error: &ConnectionError) {
+    fn disconnected(self, shared: &Shared, problem: String) {
         let mut state = shared.lock();
         let Some(link) = self.link(&mut state) else { return };
         link.connected = false;
         link.heard.clear();
-        shared.forget(self.region, Some(error.to_string()));
+        shared.forget(self.region, Some(problem));
+        if state.home == Some(self.region) {
+            // Others may be there.
+            shared.measure.notify_one();
+        }
     }
 }
 
