@@ -25,6 +25,7 @@ pub mod disco;
 pub mod engine;
 pub mod ids;
 pub mod keys;
+pub mod netcheck;
 pub mod node;
 pub mod packet;
 pub mod shell;

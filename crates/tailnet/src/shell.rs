@@ -110,6 +110,8 @@ pub struct Status {
     pub control: bool,
     /// Whether the home relay has accepted us.
     pub relay: bool,
+    /// The short names of the relay regions. Not to be printed unescaped.
+    pub regions: BTreeMap<RegionId, String>,
     /// What went wrong last, for people. Not to be printed unescaped.
     pub problem: Option<String>,
     /// There will be no tailnet: the coordinator refused us for good. What is wrong with us, and
@@ -265,6 +267,12 @@ impl Handle {
     /// `TimedOut` without an answer, `NotConnected` when the tailnet is gone.
     pub async fn ping(&self, peer: PeerId) -> io::Result<Duration> {
         ping(&self.shared, peer.agent_address()).await
+    }
+
+    /// The way that packets to this peer take now; `None` for one that is not there.
+    #[must_use]
+    pub fn route(&self, peer: PeerId) -> Option<engine::Route> {
+        self.shared.lock().engine.route(peer)
     }
 
     /// Handshakes and packets of all tunnels so far.
@@ -431,6 +439,9 @@ impl Driver {
 
     /// Uses a relay map, and tells the coordinator where we listen.
     fn use_map(&mut self, control: &Control, map: DerpMap) {
+        let names = map.regions.values().map(|region| (region.id, region.code.clone()));
+        let names = names.collect();
+        self.change(|status| status.regions = names);
         self.pump.relays.set_map(map);
         self.mapped = true;
         let relays = self.pump.relays.status().borrow().clone();
