@@ -50,6 +50,9 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ls" -d 'List work
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "create" -d 'Create a workspace, and wait until it runs'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "start" -d 'Start a workspace, and wait until it runs'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
@@ -221,6 +224,81 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s v -l verbos
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s n -l num -d 'How many pings; without it until interrupted' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s t -l timeout -d 'Time limit of each ping' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l wait -d 'Pause between two pings' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l time -d 'Begin each line with the time, in UTC' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l utc -d 'The same as --time' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s o -l output -d 'How to show them' -r -f -a "table\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l direction -d 'What to measure' -r -f -a "down\t''
+up\t''
+both\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s t -l time -d 'How long each direction is measured, up to 30s' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s d -l direct -d 'Wait for a direct path first, up to half a minute' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s o -l output -d 'How to show it' -r -f -a "table\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s c -l column -d 'Columns of the table, separated by commas' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l pcap-file -d 'Capture of packets; not supported' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s o -l output -d 'How to show it' -r -f -a "table\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s t -l template -d 'Template, by name or as a file' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l preset -d 'Preset of the template; `none` for none, by default the template\'s own default' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s O -l org -d 'Organization of the template, where several have one of that name' -r
@@ -474,18 +552,21 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verb
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "version" -d 'Show the version'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward create start stop restart delete demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

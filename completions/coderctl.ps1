@@ -51,6 +51,9 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('ssh', 'ssh', [CompletionResultType]::ParameterValue, 'Open a shell in a workspace, or run a command there')
             [CompletionResult]::new('port-forward', 'port-forward', [CompletionResultType]::ParameterValue, 'Forward local ports to ports of a workspace')
             [CompletionResult]::new('tunnel', 'tunnel', [CompletionResultType]::ParameterValue, 'Forward local ports to ports of a workspace')
+            [CompletionResult]::new('ping', 'ping', [CompletionResultType]::ParameterValue, 'Measure round trips to a workspace, and show the way they take')
+            [CompletionResult]::new('speedtest', 'speedtest', [CompletionResultType]::ParameterValue, 'Measure how much the tunnel to a workspace carries')
+            [CompletionResult]::new('netcheck', 'netcheck', [CompletionResultType]::ParameterValue, 'Check what this network lets through to the deployment''s relays and beyond')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Create a workspace, and wait until it runs')
             [CompletionResult]::new('start', 'start', [CompletionResultType]::ParameterValue, 'Start a workspace, and wait until it runs')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a workspace, and wait until it is stopped')
@@ -243,6 +246,102 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('--udp', '--udp', [CompletionResultType]::ParameterName, 'UDP ports to forward; not supported yet [env: CODER_PORT_FORWARD_UDP]')
             [CompletionResult]::new('--disable-autostart', '--disable-autostart', [CompletionResultType]::ParameterName, 'Do not start a stopped workspace')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Whether to wait for the workspace''s start scripts; auto does not')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'coderctl;ping' {
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'How many pings; without it until interrupted')
+            [CompletionResult]::new('--num', '--num', [CompletionResultType]::ParameterName, 'How many pings; without it until interrupted')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Time limit of each ping')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Time limit of each ping')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Pause between two pings')
+            [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'Begin each line with the time, in UTC')
+            [CompletionResult]::new('--utc', '--utc', [CompletionResultType]::ParameterName, 'The same as --time')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to show them')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to show them')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'coderctl;speedtest' {
+            [CompletionResult]::new('--direction', '--direction', [CompletionResultType]::ParameterName, 'What to measure')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'How long each direction is measured, up to 30s')
+            [CompletionResult]::new('--time', '--time', [CompletionResultType]::ParameterName, 'How long each direction is measured, up to 30s')
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Wait for a direct path first, up to half a minute')
+            [CompletionResult]::new('--direct', '--direct', [CompletionResultType]::ParameterName, 'Wait for a direct path first, up to half a minute')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to show it')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to show it')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Columns of the table, separated by commas')
+            [CompletionResult]::new('--column', '--column', [CompletionResultType]::ParameterName, 'Columns of the table, separated by commas')
+            [CompletionResult]::new('--pcap-file', '--pcap-file', [CompletionResultType]::ParameterName, 'Capture of packets; not supported')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'coderctl;netcheck' {
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to show it')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to show it')
             [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
             [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
             [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
@@ -599,6 +698,9 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('list', 'list', [CompletionResultType]::ParameterValue, 'List workspaces and their states')
             [CompletionResult]::new('ssh', 'ssh', [CompletionResultType]::ParameterValue, 'Open a shell in a workspace, or run a command there')
             [CompletionResult]::new('port-forward', 'port-forward', [CompletionResultType]::ParameterValue, 'Forward local ports to ports of a workspace')
+            [CompletionResult]::new('ping', 'ping', [CompletionResultType]::ParameterValue, 'Measure round trips to a workspace, and show the way they take')
+            [CompletionResult]::new('speedtest', 'speedtest', [CompletionResultType]::ParameterValue, 'Measure how much the tunnel to a workspace carries')
+            [CompletionResult]::new('netcheck', 'netcheck', [CompletionResultType]::ParameterValue, 'Check what this network lets through to the deployment''s relays and beyond')
             [CompletionResult]::new('create', 'create', [CompletionResultType]::ParameterValue, 'Create a workspace, and wait until it runs')
             [CompletionResult]::new('start', 'start', [CompletionResultType]::ParameterValue, 'Start a workspace, and wait until it runs')
             [CompletionResult]::new('stop', 'stop', [CompletionResultType]::ParameterValue, 'Stop a workspace, and wait until it is stopped')
@@ -622,6 +724,15 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             break
         }
         'coderctl;help;port-forward' {
+            break
+        }
+        'coderctl;help;ping' {
+            break
+        }
+        'coderctl;help;speedtest' {
+            break
+        }
+        'coderctl;help;netcheck' {
             break
         }
         'coderctl;help;create' {

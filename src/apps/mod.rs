@@ -1,4 +1,4 @@
-//! What runs on a tunnel: port-forward, shell, exec, stdio.
+//! What runs on a tunnel: port-forward, shell, exec, stdio, ping, speedtest.
 //!
 //! An app is started once and runs as one task. Through its [`Context`] it is *attached* to a
 //! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
@@ -7,21 +7,27 @@
 pub mod exec;
 pub mod forward_spec;
 pub mod local;
+pub mod ping;
 pub mod port_forward;
+pub(crate) mod report;
 pub mod run_under;
 pub mod session;
 pub mod shell;
+pub mod speedtest;
 pub mod stdio;
 pub mod terminal;
 
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
 };
 
-use crate::{error::CommandError, ui::Ui};
+use crate::{
+    error::CommandError,
+    ui::{Ui, escape},
+};
 
 /// A future that a trait object returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -46,6 +52,31 @@ pub trait Tunnel: Send + Sync {
 
     /// One round trip through the tunnel.
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>>;
+
+    /// The way that packets to the workspace take now.
+    fn path(&self) -> Path;
+}
+
+/// The way that packets to the workspace take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// Through the relay of this region, by its short name. Not to be printed unescaped.
+    Relay(String),
+    /// Straight to this address.
+    Direct(SocketAddr),
+    /// None: the agent has left.
+    None,
+}
+
+impl fmt::Display for Path {
+    /// As part of a sentence, escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Relay(name) => write!(f, "by relay {}", escape(name)),
+            Self::Direct(address) => write!(f, "directly at {address}"),
+            Self::None => f.write_str("without a way to it"),
+        }
+    }
 }
 
 /// How many bytes a spliced connection carried.

@@ -115,6 +115,14 @@ pub(super) struct Headers {
     pub header: Vec<String>,
 }
 
+/// `-o`: how data is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
 /// The variable behind a list, which adds to the list; not UTF-8 is wrong usage.
 pub(super) fn list(name: &str, occurrences: &[String]) -> Result<Vec<String>, CommandError> {
     let usage = |why: String| CommandError::msg(Kind::Usage, why);

@@ -3,7 +3,11 @@ use std::fmt::Write;
 use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
-use super::{Environment, Session, global::Headers, write_data};
+use super::{
+    Environment, Session,
+    global::{Headers, Output},
+    write_data,
+};
 use crate::{
     api,
     error::{CommandError, Kind},
@@ -36,13 +40,6 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) headers: Headers,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
 }
 
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {

@@ -21,11 +21,14 @@ mod headers;
 mod list;
 mod logging;
 mod login;
+mod netcheck;
+mod ping;
 mod port_forward;
 mod restart;
 #[cfg(feature = "embedded")]
 mod server;
 mod session;
+mod speedtest;
 mod spelling;
 mod ssh;
 mod start;
@@ -79,6 +82,9 @@ enum Subcommand {
     Ssh(Box<ssh::Args>),
     #[command(visible_alias = "tunnel")]
     PortForward(port_forward::Args),
+    Ping(ping::Args),
+    Speedtest(speedtest::Args),
+    Netcheck(netcheck::Args),
     Create(create::Args),
     Start(start::Args),
     Stop(stop::Args),
@@ -236,6 +242,9 @@ fn run(
         Subcommand::List(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
+        Subcommand::Ping(args) => &args.headers,
+        Subcommand::Speedtest(args) => &args.headers,
+        Subcommand::Netcheck(args) => &args.headers,
         Subcommand::Create(args) => &args.headers,
         Subcommand::Start(args) => &args.headers,
         Subcommand::Stop(args) => &args.headers,
@@ -266,6 +275,9 @@ fn run(
             Subcommand::List(args) => until_signal(list::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
+            Subcommand::Ping(args) => ping::run(args, &environment).await,
+            Subcommand::Speedtest(args) => speedtest::run(args, &environment).await,
+            Subcommand::Netcheck(args) => until_signal(netcheck::run(args, &environment)).await,
             Subcommand::Create(args) => create::run(args, &environment).await,
             Subcommand::Start(args) => start::run(args, &environment).await,
             Subcommand::Stop(args) => stop::run(args, &environment).await,

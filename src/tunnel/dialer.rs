@@ -20,6 +20,7 @@ use coderctl_tailnet::{
     control::{DialError, DialFailure, Refusal},
     derp::dial::TransportDial,
     derp_map::DerpMap,
+    engine::Route,
     ids::PeerId,
     shell::{
         ConnectionInfo, ControlDial, ControlStream, Handle, InfoRequest, Options, Status, Tailnet,
@@ -32,7 +33,7 @@ use uuid::Uuid;
 use super::{facts, world::Dialed};
 use crate::{
     api::{self, Client},
-    apps::{BoxFuture, Spliced, Stream, Tunnel},
+    apps::{BoxFuture, Path, Spliced, Stream, Tunnel},
     config::dial_timeout,
 };
 
@@ -326,7 +327,11 @@ struct Connection {
 
 impl Dialed for Connection {
     fn tunnel(&self) -> Arc<dyn Tunnel> {
-        Arc::new(AgentTunnel { handle: self.handle.clone(), peer: self.peer })
+        Arc::new(AgentTunnel {
+            handle: self.handle.clone(),
+            status: self.tailnet.status(),
+            peer: self.peer,
+        })
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {
@@ -357,6 +362,7 @@ impl Dialed for Connection {
 /// What apps see.
 struct AgentTunnel {
     handle: Handle,
+    status: watch::Receiver<Status>,
     peer: PeerId,
 }
 
@@ -408,6 +414,16 @@ impl Tunnel for AgentTunnel {
 
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
         Box::pin(self.handle.ping(self.peer))
+    }
+
+    fn path(&self) -> Path {
+        match self.handle.route(self.peer) {
+            Some(Route::Relay { region, .. }) => {
+                let name = self.status.borrow().regions.get(&region).cloned();
+                Path::Relay(name.unwrap_or_else(|| region.to_string()))
+            }
+            None => Path::None,
+        }
     }
 }
 

@@ -318,6 +318,10 @@ impl Tunnel for NoTunnel {
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
         Box::pin(async { Ok(Duration::ZERO) })
     }
+
+    fn path(&self) -> apps::Path {
+        apps::Path::None
+    }
 }
 
 struct Fake<F>(F);

@@ -2,11 +2,14 @@
 
 use crate::support::{Home, assert_golden};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "login",
     "list",
     "ssh",
     "port-forward",
+    "ping",
+    "speedtest",
+    "netcheck",
     "create",
     "start",
     "stop",
@@ -58,6 +61,12 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         &["ssh", "--stdio=\u{1b}[2J", "dev"],
         &["ssh", "dev", "--network-info-interval", "5"],
         &["ssh", "dev", "-e", "NOVALUE"],
+        &["ping", "dev", "-n", "0"],
+        &["ping", "dev", "--timeout", "soon"],
+        &["speedtest", "dev", "-t", "31s"],
+        &["speedtest", "dev", "--direction", "sideways"],
+        &["speedtest", "dev", "-c", "cost"],
+        &["speedtest", "dev", "--pcap-file", "x"],
         &["ssh", "dev", "-e", "\"A=1"],
         &["--header", "novalue", "list"],
         &["ssh", "dev", "-A"],

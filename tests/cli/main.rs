@@ -11,6 +11,7 @@ mod help;
 mod list;
 mod login;
 mod manuals;
+mod netcheck;
 mod server;
 mod servers;
 mod support;

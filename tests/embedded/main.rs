@@ -9,6 +9,7 @@ mod claims;
 mod crash;
 mod demo;
 mod forwards;
+mod measuring;
 mod midway;
 mod openssh;
 mod replicas;

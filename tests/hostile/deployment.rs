@@ -260,7 +260,12 @@ async fn route(stream: TcpStream, request: Request, state: Arc<State>) {
             let Some(socket) = http::websocket(stream, &request).await else { return };
             return coordinator::serve(state.plan.coordinator.clone(), socket, &state).await;
         }
-        "GET /derp" => return state.relay.upgrade(stream).await,
+        "GET /derp" => {
+            if request.wants_websocket() {
+                state.note("relay by WebSocket");
+            }
+            return state.relay.open(stream, &request).await;
+        }
         "POST /workspaces/WORKSPACE/usage" => Reply::Bytes(
             b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(),
         ),
@@ -282,7 +287,8 @@ async fn route(stream: TcpStream, request: Request, state: Arc<State>) {
 pub(crate) fn relay_map() -> Value {
     json!({"Regions": {"999": {
         "EmbeddedRelay": true, "RegionID": 999, "RegionCode": "coder", "RegionName": "Relay",
-        "Nodes": [{"Name": "999b", "RegionID": 999, "HostName": "relay.invalid", "DERPPort": 1}],
+        "Nodes": [{"Name": "999b", "RegionID": 999, "HostName": "relay.invalid", "DERPPort": 1,
+                   "STUNPort": -1}],
     }}})
 }
 

@@ -2,7 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpStream,
 };
 use tokio_tungstenite::{
@@ -46,6 +46,13 @@ pub(crate) enum Say {
     Close(u16),
     /// The end, without a goodbye.
     Cut,
+}
+
+impl Request {
+    /// Whether it asks for a WebSocket.
+    pub(crate) fn wants_websocket(&self) -> bool {
+        self.key.is_some()
+    }
 }
 
 impl Reply {
@@ -115,7 +122,7 @@ pub(crate) async fn answer(mut stream: TcpStream, request: &Request, reply: Repl
 }
 
 /// Reads until the client leaves.
-pub(crate) async fn stay(mut stream: TcpStream) -> std::io::Result<()> {
+pub(crate) async fn stay(mut stream: impl AsyncRead + Unpin) -> std::io::Result<()> {
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 

@@ -26,6 +26,37 @@ async fn a_command_runs_after_one_handshake_and_the_agent_is_told_goodbye() {
     assert_eq!(deployment.count("port 1"), 1, "{:?}", deployment.journal());
 }
 
+/// A gateway that knows no upgrade to DERP, and one that leaves it unanswered.
+#[tokio::test]
+async fn where_an_upgrade_does_not_get_through_a_websocket_does() {
+    for refusal in [Reply::error(426, "Upgrade Required"), Reply::Bytes(Vec::new())] {
+        let plan = scripted(move |line, asked, _| {
+            (line == "GET /derp" && asked == 0).then(|| refusal.clone())
+        });
+        let deployment = Deployment::start(plan).await;
+        let seen = deployment.run(&["ssh", "dev", "--", "exit", "7"]).await;
+        assert_eq!(seen.code, Some(7), "{seen:?}");
+        assert_eq!(deployment.count("relay by WebSocket"), 1, "{:?}", deployment.journal());
+    }
+}
+
+#[tokio::test]
+async fn the_deployment_may_force_websockets() {
+    let plan = scripted(|line, _, _| {
+        (line == "GET /api/v2/workspaceagents/connection").then(|| {
+            let map = crate::deployment::relay_map();
+            let info = serde_json::json!({ "derp_map": map, "derp_force_websockets": true });
+            Reply::Json(200, info.to_string())
+        })
+    });
+    let deployment = Deployment::start(plan).await;
+    let mut program = deployment.start_program(&["ssh", "dev", "--", "cat"]);
+    deployment.until("relay by WebSocket", 1).await;
+    program.say(b"x").await;
+    assert_eq!(program.hear(1).await, "x");
+    assert_eq!(program.end().await.code, Some(0));
+}
+
 #[tokio::test]
 async fn streams_are_apart_and_input_ends() {
     let deployment = Deployment::well().await;

@@ -14,12 +14,12 @@ use coderctl_tailnet::{
     keys::{NodePublic, RelayPrivate},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
 };
 
-use crate::http;
+use crate::http::{self, Request};
 
 /// What a relay is like.
 #[derive(Clone)]
@@ -69,10 +69,18 @@ impl Relay {
         }
     }
 
-    pub(crate) async fn upgrade(&self, mut stream: TcpStream) {
-        if !http::upgrade(&mut stream, "DERP", "").await {
-            return;
+    /// Serves a client, over a WebSocket if that is what it asks for.
+    pub(crate) async fn open(&self, mut stream: TcpStream, request: &Request) {
+        if request.wants_websocket() {
+            let Some(socket) = http::websocket(stream, request).await else { return };
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            tokio::join!(http::carry(socket, theirs), self.serve(ours));
+        } else if http::upgrade(&mut stream, "DERP", "").await {
+            self.serve(stream).await;
         }
+    }
+
+    async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         match &self.kind {
             RelayKind::Closes => {}
             RelayKind::Mute => drop(http::stay(stream).await),
@@ -87,8 +95,8 @@ impl Relay {
         }
     }
 
-    async fn converse(&self, stream: TcpStream) -> Option<()> {
-        let (mut reader, mut writer) = stream.into_split();
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let mut greeting = BytesMut::new();
         Frame::ServerKey { key: self.key.public() }.encode(&mut greeting);
         writer.write_all(&greeting).await.ok()?;

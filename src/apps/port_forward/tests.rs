@@ -234,4 +234,8 @@ impl Tunnel for Echo {
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
         Box::pin(async { Ok(Duration::ZERO) })
     }
+
+    fn path(&self) -> crate::apps::Path {
+        crate::apps::Path::None
+    }
 }

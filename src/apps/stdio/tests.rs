@@ -125,6 +125,10 @@ impl Tunnel for Twin {
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
         Box::pin(async { Ok(Duration::ZERO) })
     }
+
+    fn path(&self) -> crate::apps::Path {
+        crate::apps::Path::None
+    }
 }
 
 struct Run {
