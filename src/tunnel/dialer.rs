@@ -20,8 +20,8 @@ use coderctl_tailnet::{
     control::{DialError, DialFailure, Refusal},
     derp::dial::TransportDial,
     derp_map::DerpMap,
-    engine::Route,
     ids::PeerId,
+    paths,
     shell::{
         ConnectionInfo, ControlDial, ControlStream, Handle, InfoRequest, Options, Status, Tailnet,
     },
@@ -55,6 +55,8 @@ const SPLICE_BUFFER: usize = 64 * 1024;
 /// Makes tailnets.
 pub(super) struct Dialer {
     client: Client,
+    /// Whether the user allows direct ways.
+    direct: bool,
     /// One that was begun early, until somebody dials.
     early: Mutex<Option<Begun>>,
     /// For each step of a dial, instead of the usual limits: for tests and odd networks.
@@ -70,9 +72,9 @@ struct Begun {
 }
 
 impl Dialer {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, direct: bool) -> Self {
         let limit = dial_timeout();
-        Self { client, early: Mutex::new(None), limit, given_up: Arc::default() }
+        Self { client, direct, early: Mutex::new(None), limit, given_up: Arc::default() }
     }
 
     /// Begins what does not depend on the agent.
@@ -151,6 +153,7 @@ impl Dialer {
             relays: Arc::new(TransportDial::new(client.transport().clone())),
             control: coordinator(client.clone(), known.clone()),
             info: connection_info(client.clone(), known),
+            direct: self.direct,
             description: "coderctl".to_owned(),
         };
         let tailnet = Tailnet::start(options)
@@ -417,8 +420,9 @@ impl Tunnel for AgentTunnel {
     }
 
     fn path(&self) -> Path {
-        match self.handle.route(self.peer) {
-            Some(Route::Relay { region, .. }) => {
+        match self.handle.path(self.peer).map(|info| info.path) {
+            Some(paths::Path::Direct(address)) => Path::Direct(address),
+            Some(paths::Path::Relay(region)) => {
                 let name = self.status.borrow().regions.get(&region).cloned();
                 Path::Relay(name.unwrap_or_else(|| region.to_string()))
             }

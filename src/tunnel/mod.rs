@@ -85,7 +85,7 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
     })?;
     app.prepare(ui).await?;
     let client = session.api();
-    let dialer = Arc::new(Dialer::new(client.clone()));
+    let dialer = Arc::new(Dialer::new(client.clone(), session.direct()));
     dialer.begin_early();
     let name = target.workspace.clone();
     let workspace = tokio::select! {

@@ -26,6 +26,8 @@ pub(crate) struct Manifest {
     pub(crate) derp_map: DerpMap,
     /// Relays are to be reached over WebSocket only.
     pub(crate) force_websockets: bool,
+    /// Peers may reach us through relays only.
+    pub(crate) disable_direct: bool,
     pub(crate) scripts: Vec<Script>,
     pub(crate) apps: Vec<App>,
     pub(crate) metadata: Vec<Metadata>,
@@ -130,6 +132,7 @@ impl Manifest {
             secrets: secrets.collect(),
             derp_map,
             force_websockets: message.derp_force_websockets,
+            disable_direct: message.disable_direct_connections,
             scripts: message.scripts.into_iter().map(script).collect(),
             apps: message.apps.into_iter().map(app).collect(),
             metadata: message.metadata.into_iter().map(metadata).collect(),

@@ -6,6 +6,7 @@ use coderctl_drpc::Client;
 use coderctl_tailnet::{
     control::CoordinationEnd,
     derp::dial::TransportDial,
+    paths::Path,
     shell::{AgentOptions, AgentTailnet, Incoming, Request, SynReceived, UdpFlow},
 };
 use coderctl_transport::{BoxStream, Transport};
@@ -103,6 +104,7 @@ impl Network for RealNetwork {
             relays: Arc::new(TransportDial::new(self.transport.clone())),
             map: manifest.derp_map.clone(),
             force_websockets: manifest.force_websockets,
+            direct: !manifest.disable_direct,
             hostname: self.hostname.clone(),
         };
         let (tailnet, incoming) = AgentTailnet::start(options).map_err(io::Error::other)?;
@@ -128,6 +130,7 @@ impl Tailnet for AgentTailnet {
         }
         self.force_websockets(manifest.force_websockets);
         self.set_map(manifest.derp_map.clone());
+        self.set_direct(!manifest.disable_direct);
     }
 
     fn traffic(&self) -> Traffic {
@@ -157,11 +160,16 @@ impl Tailnet for AgentTailnet {
             .peers
             .iter()
             .map(|peer| {
+                let path = self.path(peer.id).map(|path| match path.path {
+                    Path::Direct(address) => address.to_string(),
+                    Path::Relay(region) => format!("DERP({region})"),
+                });
                 json!({
                     "id": peer.id.uuid(),
                     "addresses": peer.addresses,
                     "seconds_since_handshake": peer.last_handshake.map(|age| age.as_secs()),
                     "lost": peer.lost,
+                    "path": path,
                     "rx_bytes": peer.traffic.rx_bytes,
                     "tx_bytes": peer.traffic.tx_bytes,
                 })

@@ -51,6 +51,7 @@ async fn main() -> Result<(), AnyError> {
         relays: Arc::new(TransportDial::new(transport.clone())),
         map: DerpMap::from_proto(manifest.derp_map.unwrap_or_default())?,
         force_websockets: manifest.derp_force_websockets,
+        direct: !manifest.disable_direct_connections,
         hostname: String::new(),
     })?;
     eprintln!("attached as {}/{}", manifest.workspace_name, manifest.agent_name);

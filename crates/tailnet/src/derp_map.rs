@@ -6,7 +6,7 @@
 //! clients reach it, they do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::Url;
 
@@ -165,6 +165,76 @@ impl DerpMap {
             newer.regions.get(&region.id).is_some_and(|other| region.relays().eq(other.relays()))
         };
         self.regions.values().filter(|region| !unchanged(region)).map(|region| region.id).collect()
+    }
+}
+
+/// A STUN server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StunServer {
+    /// At this address.
+    At(SocketAddr),
+    /// At the addresses of this name that are of these families, on this port.
+    Named(String, u16, Families),
+}
+
+/// Address families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Either.
+    Both,
+}
+
+impl Families {
+    /// Whether this address is of one of them.
+    #[must_use]
+    pub fn allows(self, address: &IpAddr) -> bool {
+        match self {
+            Families::V4 => address.is_ipv4(),
+            Families::V6 => address.is_ipv6(),
+            Families::Both => true,
+        }
+    }
+}
+
+impl DerpMap {
+    /// The STUN servers of all regions, each once.
+    #[must_use]
+    pub fn stun_servers(&self) -> Vec<StunServer> {
+        let mut servers = Vec::new();
+        for server in self.regions.values().flat_map(|region| &region.nodes).flat_map(stun_servers)
+        {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        servers
+    }
+}
+
+fn stun_servers(node: &RelayNode) -> Vec<StunServer> {
+    let Some(port) = node.stun_port else { return Vec::new() };
+    let name = Some(&node.host_name).filter(|name| !name.is_empty());
+    let named =
+        |families| name.map(|name| StunServer::Named(name.clone(), port, families)).into_iter();
+    let at = |ip: IpAddr| StunServer::At(SocketAddr::new(ip, port));
+    match (node.ipv4, node.ipv6) {
+        (Family::Fixed(v4), Family::Fixed(v6)) => vec![at(v4.into()), at(v6.into())],
+        (Family::Fixed(v4), Family::Resolve) => {
+            named(Families::V6).chain([at(v4.into())]).collect()
+        }
+        (Family::Fixed(v4), Family::Disabled) => vec![at(v4.into())],
+        (Family::Resolve, Family::Fixed(v6)) => {
+            named(Families::V4).chain([at(v6.into())]).collect()
+        }
+        (Family::Disabled, Family::Fixed(v6)) => vec![at(v6.into())],
+        (Family::Resolve, Family::Resolve) => named(Families::Both).collect(),
+        (Family::Resolve, Family::Disabled) => named(Families::V4).collect(),
+        (Family::Disabled, Family::Resolve) => named(Families::V6).collect(),
+        (Family::Disabled, Family::Disabled) => Vec::new(),
     }
 }
 

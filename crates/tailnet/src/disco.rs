@@ -9,8 +9,8 @@
 //! A ping travels a path that is to be tried, its pong comes back the same way and tells from
 //! where the ping seemed to come; both are padded to [`PADDED_LENGTH`], so that a path that loses
 //! large packets does not look usable. A call-me-maybe goes over the relay and says where the
-//! sender may be reached. Over the relay a client must at least answer pings ([`DiscoBox::respond`]):
-//! agents measure their latency with them.
+//! sender may be reached. Even a client that uses relays only must answer the pings that come over
+//! them: agents measure their latency with them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -149,27 +149,6 @@ impl DiscoBox {
             .decrypt_in_place_detached(nonce.into(), &[], &mut plaintext, tag.into())
             .map_err(|_| DiscoError::Sealed)?;
         Message::parse(&plaintext)
-    }
-
-    /// The answer that a client without direct paths owes: a ping that came over `region` is
-    /// answered over the same region. Everything else of this protocol is swallowed.
-    ///
-    /// # Errors
-    ///
-    /// [`DiscoError`] as for [`DiscoBox::open`]; the packet is to be dropped.
-    pub fn respond(
-        &self,
-        packet: &[u8],
-        region: RegionId,
-        nonce: [u8; NONCE_LENGTH],
-    ) -> Result<Option<Vec<u8>>, DiscoError> {
-        match self.open(packet)? {
-            Message::Ping { tx, node: _ } => {
-                let pong = Message::Pong { tx, source: relay_address(region) };
-                Ok(Some(self.seal(&pong, nonce)))
-            }
-            Message::Pong { .. } | Message::CallMeMaybe { .. } => Ok(None),
-        }
     }
 }
 

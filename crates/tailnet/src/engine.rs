@@ -8,7 +8,8 @@
 //! ```
 //!
 //! **How it is driven.** Give it one input: [`Engine::handle_peer`],
-//! [`Engine::handle_relay_packet`], [`Engine::handle_timeout`], or a call on [`Engine::stack`].
+//! [`Engine::handle_relay_packet`], [`Engine::handle_udp`], [`Engine::handle_timeout`], or a call on
+//! [`Engine::stack`].
 //! Then drain: [`Engine::poll_transmit`] (nothing happens there while the carriers are full; call
 //! it again when they have room), [`Engine::poll_event`] until `None`. Then wait until the earliest
 //! of new input, room in a carrier, and [`Engine::next_deadline`].
@@ -19,8 +20,11 @@
 //! lost peer stays for [`LOST_AFTER`] from its last handshake, for it may only have lost its
 //! coordinator; a gone one goes at once.
 //!
-//! **Who is believed.** A datagram counts for the peer whose key the relay names, and only if that
-//! peer's tunnel opens it; the packet inside must come from one of that peer's addresses and be for
+//! **Which way.** Through the peer's home relay, until [`crate::paths`] has found a direct way; its
+//! messages, and those that find our own endpoints, are sent and taken here as well.
+//!
+//! **Who is believed.** A datagram counts for the peer whose key the relay names or whose address
+//! disco has proven, and only if that peer's tunnel opens it; the packet inside must come from one of that peer's addresses and be for
 //! one of ours. Everything else is counted and dropped. An address that a peer claims while another
 //! one that is there has it, or that is our own, is not the claimant's.
 //!
@@ -34,48 +38,34 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::disco;
+use crate::disco::is_disco;
 use crate::ids::{PeerId, RegionId};
 use crate::keys::{NodePrivate, NodePublic};
 use crate::node::Node;
 use crate::packet;
+use crate::paths::Path;
 use crate::stack::{Stack, StackConfig, StackError, StackEvent, UserStack};
 use crate::wg::{Handshake, NoiseTunnel, PERSISTENT_KEEPALIVE, Tunnel, TunnelStats};
 
+mod directory;
+mod disco;
 mod egress;
 mod peer;
 mod transmit;
 
+pub use directory::{Entropy, Identity};
 pub use transmit::{Route, Transmit, TransmitSink};
 
-use egress::Egress;
+use directory::Directory;
+use egress::{Carriers, Egress};
 use peer::Peer;
 
 /// A lost peer is kept for this long after its last handshake (coder/coder: tailnet/configmaps.go,
 /// `lostTimeout`).
 pub const LOST_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// Answers to disco messages that may wait for a carrier. A peer pings a few times in a minute.
-const DISCO_QUEUE: usize = 32;
-
 /// Makes the tunnel to a peer with the given key.
 pub type TunnelMaker = Box<dyn FnMut(&NodePublic, Instant) -> Box<dyn Tunnel> + Send>;
-
-/// Answers disco messages. A peer without an answer to its pings over the relay believes us
-/// unreachable, so even a client that only uses the relay must answer.
-pub trait Disco: Send {
-    /// Takes a disco packet that came through `region` from the node `from`; gives the packet to
-    /// send back the same way, if any. Anything malformed is no answer.
-    fn handle_relay(
-        &mut self,
-        packet: &[u8],
-        region: RegionId,
-        from: &NodePublic,
-    ) -> Option<BytesMut>;
-
-    /// The peers' disco keys changed: only these may be answered.
-    fn set_peers(&mut self, peers: &[(NodePublic, crate::keys::DiscoPublic)]);
-}
 
 /// Who begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,11 +82,10 @@ pub struct Engine {
     role: Role,
     stack: Box<dyn Stack>,
     make_tunnel: TunnelMaker,
-    disco: Option<Box<dyn Disco>>,
+    directory: Option<Directory>,
     peers: BTreeMap<PeerId, Peer>,
     by_key: BTreeMap<NodePublic, PeerId>,
     by_address: BTreeMap<Ipv6Addr, PeerId>,
-    disco_answers: VecDeque<Transmit>,
     events: VecDeque<Event>,
     buffer: BytesMut,
     stats: EngineStats,
@@ -126,6 +115,12 @@ pub enum Event {
     PeerSilent(PeerId),
     /// A peer was removed: it left, or was lost for too long.
     PeerRemoved(PeerId),
+    /// The datagrams of a peer take another way; [`Engine::path`] says which.
+    PathChanged(PeerId),
+    /// A peer answered a disco ping that took this way, after this time.
+    DiscoPong(PeerId, Path, Duration),
+    /// Our own endpoints are others; [`Engine::endpoints`] says which.
+    EndpointsChanged,
 }
 
 /// Counters of an [`Engine`].
@@ -231,23 +226,16 @@ impl Engine {
             role: Role::Client,
             stack,
             make_tunnel,
-            disco: None,
+            directory: None,
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
             by_address: BTreeMap::new(),
-            disco_answers: VecDeque::new(),
             events: VecDeque::new(),
             buffer: BytesMut::new(),
             stats: EngineStats::default(),
             retired: TunnelStats::default(),
             retired_traffic: Traffic::default(),
         }
-    }
-
-    /// Has disco messages answered by `disco`; without it they are ignored.
-    pub fn set_disco(&mut self, mut disco: Box<dyn Disco>) {
-        disco.set_peers(&self.disco_peers());
-        self.disco = Some(disco);
     }
 
     /// Plays this role for the peers that become known from now on.
@@ -304,12 +292,24 @@ impl Engine {
             self.stats.unknown_key += 1;
             return;
         };
-        if disco::is_disco(&datagram) {
-            self.disco_over_relay(&datagram, region, from);
-            return;
+        if is_disco(&datagram) {
+            self.disco_of_peer(id, Path::Relay(region), &datagram, now);
+        } else {
+            self.open(id, Path::Relay(region), datagram, now);
         }
+    }
+
+    /// Takes a datagram of a peer's tunnel.
+    fn open(&mut self, id: PeerId, path: Path, datagram: BytesMut, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        match peer.tunnel.open(datagram, now) {
+        let opened = peer.tunnel.open(datagram, now);
+        if opened.is_ok() {
+            match path {
+                Path::Relay(_) => peer.paths.heard_by_relay(now),
+                Path::Direct(address) => peer.paths.heard_from(address),
+            }
+        }
+        match opened {
             Ok(Some(inner)) => {
                 let may_send = packet::addresses(&inner).is_some_and(|(source, destination)| {
                     self.stack.addresses().contains(&destination)
@@ -329,7 +329,7 @@ impl Engine {
                 tracing::trace!(peer = %id, %error, "datagram dropped");
             }
         }
-        self.note_tunnel(id, now);
+        self.note_peer(id, now);
     }
 
     /// Lets timers fire that are due.
@@ -345,11 +345,12 @@ impl Engine {
             }
         }
         for id in due {
-            self.note_tunnel(id, now);
+            self.note_peer(id, now);
         }
         for id in expired {
             self.remove_peer(id, now);
         }
+        self.time_of_paths(now);
         if self.stack.next_deadline().is_some_and(|at| at <= now) {
             self.stack.handle_timeout(now);
         }
@@ -360,21 +361,20 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let tunnels = self.peers.values().filter_map(|peer| peer.tunnel.next_deadline());
         let losses = self.peers.values().filter_map(Peer::removal_at);
-        tunnels.chain(losses).chain(self.stack.next_deadline()).min()
+        let paths = self.deadline_of_paths();
+        tunnels.chain(losses).chain(paths).chain(self.stack.next_deadline()).min()
     }
 
     /// Hands out datagrams until there are none or `sink` takes no more. Nothing is made before
     /// its carrier has agreed to take it, so nothing is ever dropped here.
     pub fn poll_transmit(&mut self, now: Instant, sink: &mut dyn TransmitSink) {
-        while let Some(answer) = self.disco_answers.pop_front() {
-            if !sink.admit(&answer.route) {
-                self.disco_answers.push_front(answer);
-                break;
-            }
-            self.stats.datagrams_out += 1;
-            sink.send(answer);
-        }
         self.send_of_tunnels(now, sink);
+        self.send_of_stack(now, sink);
+        // What was sent may have begun a search for a way.
+        self.send_of_paths(now, sink);
+    }
+
+    fn send_of_stack(&mut self, now: Instant, sink: &mut dyn TransmitSink) {
         if !self.stack.wants_transmit() {
             return;
         }
@@ -384,6 +384,7 @@ impl Engine {
             buffer: &mut self.buffer,
             stats: &mut self.stats,
             sink,
+            carriers: None,
             now,
         };
         self.stack.poll_transmit(&mut egress, now);
@@ -414,11 +415,6 @@ impl Engine {
     /// Where a peer's handshake stands, `None` for an unknown peer.
     pub fn handshake(&self, id: PeerId) -> Option<Handshake> {
         self.peers.get(&id).map(|peer| peer.tunnel.handshake())
-    }
-
-    /// The way datagrams to a peer take now.
-    pub fn route(&self, id: PeerId) -> Option<Route> {
-        self.peers.get(&id).map(Peer::route)
     }
 
     /// Counters of the engine itself.
@@ -455,11 +451,11 @@ impl Engine {
     /// Handshakes, keepalives, and packets that waited for a session.
     fn send_of_tunnels(&mut self, now: Instant, sink: &mut dyn TransmitSink) {
         for peer in self.peers.values_mut() {
-            let route = peer.route();
-            while peer.tunnel.wants_transmit() && sink.admit(&route) {
+            while peer.tunnel.wants_transmit() {
+                let Some(carriers) = Carriers::admit(peer, now, sink) else { break };
                 let Some(packet) = peer.tunnel.poll_transmit(now) else { break };
-                self.stats.datagrams_out += 1;
-                sink.send(Transmit { route, packet });
+                self.stats.datagrams_out += carriers.send(packet, sink);
+                peer.paths.message_sent(carriers.way(), now);
             }
         }
     }
@@ -491,7 +487,9 @@ impl Engine {
             }
         }
         self.claim_addresses(id);
-        self.tell_disco();
+        if let (Some(directory), Some(peer)) = (&mut self.directory, self.peers.get_mut(&id)) {
+            directory.learn(id, peer);
+        }
     }
 
     /// Gives a peer its addresses, but for those that others have.
@@ -512,7 +510,6 @@ impl Engine {
     fn remove_peer(&mut self, id: PeerId, now: Instant) {
         if self.forget_peer(id, now) {
             self.events.push_back(Event::PeerRemoved(id));
-            self.tell_disco();
         }
     }
 
@@ -521,6 +518,9 @@ impl Engine {
         self.retired = self.retired + peer.tunnel.stats();
         self.retired_traffic = self.retired_traffic + peer.traffic;
         self.by_key.remove(&peer.node.key);
+        if let Some(directory) = &mut self.directory {
+            directory.forget(id, &peer);
+        }
         for address in &peer.node.addresses {
             if self.by_address.get(address) == Some(&id) {
                 self.by_address.remove(address);
@@ -530,38 +530,12 @@ impl Engine {
         true
     }
 
-    /// Reports what became of a tunnel in the step before.
-    fn note_tunnel(&mut self, id: PeerId, now: Instant) {
-        if let Some(event) = self.peers.get_mut(&id).and_then(|peer| peer.note(id, now)) {
-            self.events.push_back(event);
-        }
-    }
-
-    fn disco_over_relay(&mut self, datagram: &[u8], region: RegionId, from: &NodePublic) {
-        let answer = match &mut self.disco {
-            Some(disco) if self.disco_answers.len() < DISCO_QUEUE => {
-                disco.handle_relay(datagram, region, from)
-            }
-            Some(_) | None => None,
-        };
-        match answer {
-            Some(packet) => {
-                self.stats.disco_answered += 1;
-                let route = Route::Relay { region, key: *from };
-                self.disco_answers.push_back(Transmit { route, packet });
-            }
-            None => self.stats.disco_ignored += 1,
-        }
-    }
-
-    fn disco_peers(&self) -> Vec<(NodePublic, crate::keys::DiscoPublic)> {
-        self.peers.values().map(|peer| (peer.node.key, peer.node.disco)).collect()
-    }
-
-    fn tell_disco(&mut self) {
-        let peers = self.disco_peers();
-        if let Some(disco) = &mut self.disco {
-            disco.set_peers(&peers);
+    /// Reports what became of a peer's tunnel and path in the step before.
+    fn note_peer(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.events.extend(peer.note(id, now));
+        if peer.paths.take_change() {
+            self.events.push_back(Event::PathChanged(id));
         }
     }
 }

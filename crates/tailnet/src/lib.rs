@@ -14,6 +14,9 @@
 //! tells how relays are reached ([`derp_map`]), and [`derp`] keeps connections to them. [`disco`]
 //! and [`tsmp`] are the two small protocols spoken beside the data.
 //!
+//! Direct ways between peers are found with them ([`paths`]), and with [`stun`], which tells where
+//! we may be reached ourselves ([`endpoints`]).
+//!
 //! Everything is pure (time and entropy are arguments) but `derp::connection`, `derp::relay`,
 //! `control` and the shell, which are thin.
 
@@ -22,12 +25,14 @@ pub mod coordinate;
 pub mod derp;
 pub mod derp_map;
 pub mod disco;
+pub mod endpoints;
 pub mod engine;
 pub mod ids;
 pub mod keys;
 pub mod netcheck;
 pub mod node;
 pub mod packet;
+pub mod paths;
 pub mod shell;
 pub mod stack;
 pub mod stun;

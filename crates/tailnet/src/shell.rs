@@ -17,10 +17,11 @@
 
 mod agent;
 mod core;
-mod disco;
+mod direct;
 mod incoming;
 mod pump;
 mod stream;
+mod udp;
 
 use std::{
     collections::BTreeMap,
@@ -46,18 +47,18 @@ pub use self::{
 };
 use self::{
     core::{Core, Shared},
-    disco::RelayDisco,
-    pump::{Pump, until},
+    pump::{Pump, udp_news, until},
 };
 use crate::{
     control::{Control, ControlEvent, DialError, DialFailure, Refusal, ResumeToken, Settings},
     coordinate::PeerUpdate,
     derp::{dial::Dial, relay::Relays},
     derp_map::DerpMap,
-    engine::{self, Engine},
+    engine::{self, Engine, Identity},
     ids::{NodeId, PeerId, RegionId, random_client_address},
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
+    paths::{PING_TIMEOUT, Path, PathInfo},
     stack::{StackConfig, UserStack},
     wg::{Handshake, NoiseTunnel, TunnelStats},
 };
@@ -95,6 +96,8 @@ pub struct Options {
     pub control: Box<dyn FnMut(Option<ResumeToken>) -> ControlDial + Send>,
     /// Asks how peers are reached, once, beside everything else.
     pub info: InfoRequest,
+    /// Whether direct ways to peers may be used, if the server allows them.
+    pub direct: bool,
     /// What we are, for people who look at the coordinator.
     pub description: String,
 }
@@ -112,6 +115,8 @@ pub struct Status {
     pub relay: bool,
     /// The short names of the relay regions. Not to be printed unescaped.
     pub regions: BTreeMap<RegionId, String>,
+    /// The way to each peer, as of its last change; [`Handle::path`] has newer latencies.
+    pub paths: BTreeMap<PeerId, PathInfo>,
     /// What went wrong last, for people. Not to be printed unescaped.
     pub problem: Option<String>,
     /// There will be no tailnet: the coordinator refused us for good. What is wrong with us, and
@@ -140,7 +145,7 @@ impl Tailnet {
     /// # Errors
     /// [`NoEntropy`] when the system gives no randomness for keys.
     pub fn start(options: Options) -> Result<Self, NoEntropy> {
-        let Options { server, relays: dialer, control: dial, info, description } = options;
+        let Options { server, relays: dialer, control: dial, info, direct, description } = options;
         let (node_key, disco_key) = (NodePrivate::random()?, DiscoPrivate::random()?);
         let mut entropy = [0_u8; 32];
         getrandom::fill(&mut entropy).map_err(|_| NoEntropy)?;
@@ -168,7 +173,7 @@ impl Tailnet {
             short_description: description,
             hostname: String::new(),
         };
-        engine.set_disco(Box::new(RelayDisco::new(disco_key)));
+        engine.set_identity(identity(&node_key, disco_key));
 
         let guess = DerpMap::embedded_at(&server);
         let relays = Relays::start(dialer, guess, node_key, Some(RegionId::EMBEDDED));
@@ -182,6 +187,7 @@ impl Tailnet {
             node,
             server,
             mapped: false,
+            direct,
             status: status_in,
         };
         let driver = tokio::spawn(driver.run(control, news, orders, info));
@@ -269,10 +275,28 @@ impl Handle {
         ping(&self.shared, peer.agent_address()).await
     }
 
-    /// The way that packets to this peer take now; `None` for one that is not there.
+    /// One disco round trip, through the peer's relay and on the direct way if there is one: which
+    /// answered first, and how long it took. It needs no tunnel.
+    ///
+    /// # Errors
+    /// `TimedOut` without an answer within [`PING_TIMEOUT`], `NotConnected` for a peer that is not
+    /// known (yet) or when the tailnet is gone.
+    pub async fn disco_ping(&self, peer: PeerId) -> io::Result<(Path, Duration)> {
+        let (answer, pong) = oneshot::channel();
+        self.shared.lock().await_disco(peer, answer);
+        self.shared.changed.notify_one();
+        match tokio::time::timeout(PING_TIMEOUT, pong).await {
+            Ok(Ok(pong)) => Ok(pong),
+            Ok(Err(_)) => Err(stream::gone()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// The way that datagrams to a peer take now; `None` for a peer that is not known (yet). Its
+    /// changes are in [`Tailnet::status`].
     #[must_use]
-    pub fn route(&self, peer: PeerId) -> Option<engine::Route> {
-        self.shared.lock().engine.route(peer)
+    pub fn path(&self, peer: PeerId) -> Option<PathInfo> {
+        self.shared.lock().engine.path(peer)
     }
 
     /// Handshakes and packets of all tunnels so far.
@@ -314,6 +338,8 @@ struct Driver {
     server: Url,
     /// Whether a relay map of the server's is in use.
     mapped: bool,
+    /// Whether the user allows direct ways.
+    direct: bool,
     status: watch::Sender<Status>,
 }
 
@@ -329,10 +355,11 @@ impl Driver {
         let (mut news, mut info) = (Some(news), Some(info));
         let mut batch = Vec::new();
         loop {
-            let deadline = self.drain();
+            let deadline = self.drain(Some(&control));
             let full = self.pump.is_full();
             tokio::select! {
                 () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
+                news = udp_news(&mut self.pump.direct) => self.pump.take_news(news),
                 () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),
@@ -355,24 +382,38 @@ impl Driver {
         let mut goodbye = std::pin::pin!(control.close());
         let (mut batch, room) = (Vec::new(), self.pump.relays.room());
         loop {
-            let deadline = self.drain();
+            let deadline = self.drain(None);
             let full = self.pump.is_full();
             tokio::select! {
                 _ = &mut goodbye => break,
                 () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
+                news = udp_news(&mut self.pump.direct) => self.pump.take_news(news),
                 () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),
             }
         }
-        self.drain();
+        self.drain(None);
         self.pump.flush().await;
         self.pump.shared.lock().close();
     }
 
-    fn drain(&mut self) -> Option<Instant> {
-        let status = &self.status;
-        self.pump.drain(|core, event| note(status, core, event))
+    /// Hands out everything the engine has; a coordinator that still listens is told where we are.
+    fn drain(&mut self, control: Option<&Control>) -> Option<Instant> {
+        let (status, node) = (&self.status, &mut self.node);
+        let mut moved = false;
+        let deadline = self.pump.drain(|core, event| {
+            if event == engine::Event::EndpointsChanged {
+                node.endpoints = core.engine.endpoints().to_vec();
+                moved = true;
+            }
+            note(status, core, event);
+        });
+        if let Some(control) = control.filter(|_| moved && self.mapped) {
+            let relays = self.pump.relays.status().borrow().clone();
+            self.tell_node(control, &relays);
+        }
+        deadline
     }
 
     fn heard(&mut self, control: &Control, event: ControlEvent) {
@@ -426,6 +467,7 @@ impl Driver {
                 info.map.rewrite(&self.server);
                 self.pump.relays.force_websocket(info.force_websockets);
                 self.use_map(control, info.map);
+                self.pump.set_direct(self.direct && !info.disable_direct);
             }
             // The control connection tells the map as well, and is refused for the same reasons.
             Err(error) => {
@@ -442,7 +484,7 @@ impl Driver {
         let names = map.regions.values().map(|region| (region.id, region.code.clone()));
         let names = names.collect();
         self.change(|status| status.regions = names);
-        self.pump.relays.set_map(map);
+        self.pump.set_map(map);
         self.mapped = true;
         let relays = self.pump.relays.status().borrow().clone();
         if relays.home.is_none() {
@@ -492,7 +534,7 @@ fn listen(node: &mut Node, relays: &crate::derp::relay::Status) -> bool {
 fn note(status: &watch::Sender<Status>, core: &Core, event: engine::Event) {
     match event {
         // Woken already.
-        engine::Event::Stack(_) => {}
+        engine::Event::Stack(_) | engine::Event::DiscoPong(..) => {}
         engine::Event::PeerReachable(peer, took) => status.send_modify(|status| {
             status.lost.remove(&peer);
             status.reachable.insert(peer, took);
@@ -509,10 +551,25 @@ fn note(status: &watch::Sender<Status>, core: &Core, event: engine::Event) {
             }
         }
         engine::Event::PeerRemoved(peer) => status.send_modify(|status| {
+            status.paths.remove(&peer);
             if status.reachable.remove(&peer).is_some() {
                 status.lost.insert(peer, "the agent has left".to_owned());
             }
         }),
+        engine::Event::PathChanged(peer) => {
+            let path = core.engine.path(peer);
+            tracing::debug!(%peer, ?path, "another way");
+            status.send_modify(|status| match path {
+                Some(path) => {
+                    status.paths.insert(peer, path);
+                }
+                None => {
+                    status.paths.remove(&peer);
+                }
+            });
+        }
+        // The driver tells the coordinator.
+        engine::Event::EndpointsChanged => {}
     }
 }
 
@@ -536,6 +593,15 @@ async fn told(news: &mut Option<mpsc::Receiver<ControlEvent>>) -> ControlEvent {
             Some(event) => return event,
             None => *news = None,
         }
+    }
+}
+
+/// Who we are to peers that look for a way to us.
+fn identity(node: &NodePrivate, disco: DiscoPrivate) -> Identity {
+    Identity {
+        node: node.public(),
+        disco,
+        entropy: Box::new(|bytes| getrandom::fill(bytes).map_err(|_| NoEntropy)),
     }
 }
 

@@ -4,8 +4,10 @@ use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use super::{Event, LOST_AFTER, PeerInfo, Route, Traffic};
+use crate::disco::DiscoBox;
 use crate::ids::PeerId;
 use crate::node::Node;
+use crate::paths::{Path, PeerPaths};
 use crate::wg::{Handshake, Tunnel};
 
 /// A peer, its tunnel, and what was reported about it.
@@ -19,6 +21,9 @@ pub(super) struct Peer {
     /// The last moment at which the peer is known to have been there.
     last_handshake: Instant,
     pub(super) traffic: Traffic,
+    pub(super) paths: PeerPaths,
+    /// The box of its disco messages, once one was needed.
+    pub(super) sealed: Option<DiscoBox>,
 }
 
 impl Peer {
@@ -32,12 +37,17 @@ impl Peer {
             lost: false,
             last_handshake: now,
             traffic: Traffic::default(),
+            paths: PeerPaths::new(now),
+            sealed: None,
         }
     }
 
-    /// The way to the peer. The one place where paths are chosen.
-    pub(super) fn route(&self) -> Route {
-        Route::Relay { region: self.node.home, key: self.node.key }
+    /// A path, as carriers know it.
+    pub(super) fn route(&self, path: Path) -> Route {
+        match path {
+            Path::Relay(region) => Route::Relay { region, key: self.node.key },
+            Path::Direct(address) => Route::Direct(address),
+        }
     }
 
     /// Takes a newer node with the same key; gives the addresses it no longer has.

@@ -1,5 +1,7 @@
 //! Where datagrams leave.
 
+use std::net::SocketAddr;
+
 use bytes::BytesMut;
 
 use crate::ids::RegionId;
@@ -15,6 +17,8 @@ pub enum Route {
         /// The peer's node key.
         key: NodePublic,
     },
+    /// By UDP straight to this address.
+    Direct(SocketAddr),
 }
 
 /// A datagram and the way it shall take.

@@ -32,10 +32,10 @@ use url::Url;
 use super::{
     array,
     core::Shared,
-    disco::RelayDisco,
+    identity,
     incoming::Incoming,
     listen, ping,
-    pump::{Pump, until},
+    pump::{Pump, udp_news, until},
     stream,
 };
 use crate::{
@@ -47,6 +47,7 @@ use crate::{
     ids::{NodeId, PeerId, Prefix, RegionId},
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
+    paths::PathInfo,
     stack::{StackConfig, UserStack},
     wg::NoiseTunnel,
 };
@@ -67,6 +68,8 @@ pub struct AgentOptions {
     pub map: DerpMap,
     /// Relays are to be reached over WebSocket only.
     pub force_websockets: bool,
+    /// Whether peers may reach us directly.
+    pub direct: bool,
     /// The name of the machine, for people who look at the coordinator.
     pub hostname: String,
 }
@@ -115,6 +118,7 @@ pub struct AgentTailnet {
 enum Order {
     BeAgent(PeerId),
     ForceWebsockets(bool),
+    Direct(bool),
     Close(oneshot::Sender<()>),
 }
 
@@ -125,8 +129,15 @@ impl AgentTailnet {
     /// # Errors
     /// [`NoEntropy`] when the system gives no randomness for keys.
     pub fn start(options: AgentOptions) -> Result<(Self, Incoming), NoEntropy> {
-        let AgentOptions { id, server, relays: dialer, mut map, force_websockets, hostname } =
-            options;
+        let AgentOptions {
+            id,
+            server,
+            relays: dialer,
+            mut map,
+            force_websockets,
+            direct,
+            hostname,
+        } = options;
         let (node_key, disco_key) = (NodePrivate::random()?, DiscoPrivate::random()?);
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| NoEntropy)?;
@@ -148,18 +159,16 @@ impl AgentTailnet {
         let engine = engine(id, &node_key, disco_key, u64::from_le_bytes(array(&seed)), now);
         map.rewrite(&server);
         let home = map.choose_home();
-        let relays = Relays::start(dialer, map, node_key, home);
+        let relays = Relays::start(dialer, map.clone(), node_key, home);
         relays.force_websocket(force_websockets);
         let control = Arc::new(AgentControl::new(server));
         let shared = Arc::new(Shared::new(engine));
+        let mut pump = Pump::new(Arc::clone(&shared), relays);
+        pump.set_map(map);
+        pump.set_direct(direct);
         let (orders, ordered) = mpsc::unbounded_channel();
         let (status_in, status) = watch::channel(AgentStatus::default());
-        let driver = Driver {
-            pump: Pump::new(Arc::clone(&shared), relays),
-            control: Arc::clone(&control),
-            node,
-            status: status_in,
-        };
+        let driver = Driver { pump, control: Arc::clone(&control), node, status: status_in };
         let driver = tokio::spawn(driver.run(ordered));
         let incoming = Incoming::new(Arc::clone(&shared));
         Ok((Self { shared, control, orders, driver, status }, incoming))
@@ -191,6 +200,18 @@ impl AgentTailnet {
     pub fn force_websockets(&self, force: bool) {
         // Without a driver no relay is reached by any way.
         let _ = self.orders.send(Order::ForceWebsockets(force));
+    }
+
+    /// Whether peers may reach us directly from now on, as a newer manifest says.
+    pub fn set_direct(&self, direct: bool) {
+        // Without a driver nobody is reached in any way.
+        let _ = self.orders.send(Order::Direct(direct));
+    }
+
+    /// The way that datagrams to a peer take now; `None` for a peer that is not there.
+    #[must_use]
+    pub fn path(&self, peer: PeerId) -> Option<PathInfo> {
+        self.shared.lock().engine.path(peer)
     }
 
     /// How it is, now and whenever that changes.
@@ -272,7 +293,7 @@ fn engine(id: PeerId, key: &NodePrivate, disco: DiscoPrivate, seed: u64, now: In
     };
     let mut engine = Engine::with_parts(Box::new(UserStack::new(config, now)), Box::new(make));
     engine.set_role(Role::Agent);
-    engine.set_disco(Box::new(RelayDisco::new(disco)));
+    engine.set_identity(identity(key, disco));
     be_at(&mut engine, id, now);
     engine.stack().forward();
     engine
@@ -307,10 +328,11 @@ impl Driver {
         };
         let mut goodbye = std::pin::pin!(goodbye);
         loop {
-            let deadline = self.pump.drain(|_, event| note(event));
+            let deadline = self.drain();
             let full = self.pump.is_full();
             tokio::select! {
                 () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
+                news = udp_news(&mut self.pump.direct) => self.pump.take_news(news),
                 () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),
@@ -328,6 +350,7 @@ impl Driver {
                     Some(Order::ForceWebsockets(force)) => {
                         self.pump.relays.force_websocket(force);
                     }
+                    Some(Order::Direct(direct)) => self.pump.set_direct(direct),
                     Some(Order::Close(done)) => closing = Some(done),
                     // The tailnet was dropped, which aborts this task.
                     None => return,
@@ -335,7 +358,7 @@ impl Driver {
                 () = &mut goodbye, if closing.is_some() => break,
             }
         }
-        self.pump.drain(|_, event| note(event));
+        self.drain();
         self.pump.flush().await;
         self.pump.shared.lock().close();
         if let Some(done) = closing {
@@ -344,10 +367,27 @@ impl Driver {
         }
     }
 
+    /// Hands out everything the engine has, and tells the coordinator where we are.
+    fn drain(&mut self) -> Option<Instant> {
+        let node = &mut self.node;
+        let mut moved = false;
+        let deadline = self.pump.drain(|core, event| {
+            if event == engine::Event::EndpointsChanged {
+                node.endpoints = core.engine.endpoints().to_vec();
+                moved = true;
+            }
+            note(event);
+        });
+        if moved {
+            self.tell_node();
+        }
+        deadline
+    }
+
     /// Looks at what the coordinator told.
     fn heard(&mut self) {
         if let Some(map) = self.control.take_map() {
-            self.pump.relays.set_map(map);
+            self.pump.set_map(map);
             self.tell_node();
         }
         while let Some(update) = self.control.poll_update() {
@@ -408,7 +448,10 @@ impl Driver {
 fn note(event: engine::Event) {
     match event {
         // Whoever waits for it was woken.
-        engine::Event::Stack(_) => {}
+        engine::Event::Stack(_) | engine::Event::DiscoPong(..) => {}
+        // The driver tells the coordinator.
+        engine::Event::EndpointsChanged => {}
+        engine::Event::PathChanged(peer) => tracing::debug!(%peer, "another way to a peer"),
         engine::Event::PeerReachable(peer, _) => tracing::debug!(%peer, "peer connected"),
         engine::Event::PeerSilent(peer) => tracing::debug!(%peer, "peer silent"),
         engine::Event::PeerRemoved(peer) => tracing::debug!(%peer, "peer removed"),

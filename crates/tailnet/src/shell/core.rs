@@ -15,6 +15,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     engine::{Engine, Event},
+    ids::PeerId,
+    paths::Path,
     stack::{ConnectionId, PingId, StackEvent, UdpId},
 };
 
@@ -30,6 +32,8 @@ pub(super) struct Core {
     pub(super) engine: Engine,
     waiting: BTreeMap<ConnectionId, Waiting>,
     pings: BTreeMap<PingId, oneshot::Sender<Option<Duration>>>,
+    /// Who waits for a peer's answer to a disco ping.
+    disco_pings: BTreeMap<PeerId, Vec<oneshot::Sender<(Path, Duration)>>>,
     /// Who waits for something to arrive at a port.
     acceptor: Option<Waker>,
     /// Who waits for datagrams of a flow.
@@ -50,6 +54,7 @@ impl Shared {
             engine,
             waiting: BTreeMap::new(),
             pings: BTreeMap::new(),
+            disco_pings: BTreeMap::new(),
             acceptor: None,
             flows: BTreeMap::new(),
             closed: false,
@@ -103,12 +108,34 @@ impl Core {
         self.pings.insert(ping, answer);
     }
 
-    /// Wakes whoever an event of the stack is for; gives the others back. At its end whoever waits
+    /// Pings a peer by disco and has `answer` told of the first pong; dropped for a peer that is not
+    /// known.
+    pub(super) fn await_disco(&mut self, peer: PeerId, answer: oneshot::Sender<(Path, Duration)>) {
+        if self.engine.measure(peer) {
+            let waiting = self.disco_pings.entry(peer).or_default();
+            waiting.retain(|answer| !answer.is_closed());
+            waiting.push(answer);
+        }
+    }
+
+    /// Wakes whoever an event is for; gives the others back. At its end whoever waits
     /// for arrivals is woken.
     pub(super) fn next_event(&mut self) -> Option<Event> {
         while let Some(event) = self.engine.poll_event() {
-            let Event::Stack(event) = event else { return Some(event) };
-            self.wake(event);
+            match event {
+                Event::Stack(event) => self.wake(event),
+                Event::DiscoPong(peer, path, took) => {
+                    for answer in self.disco_pings.remove(&peer).into_iter().flatten() {
+                        // The caller may have given up.
+                        let _ = answer.send((path, took));
+                    }
+                }
+                Event::PeerReachable(..)
+                | Event::PeerSilent(_)
+                | Event::PeerRemoved(_)
+                | Event::PathChanged(_)
+                | Event::EndpointsChanged => return Some(event),
+            }
         }
         if self.acceptor.is_some() && self.engine.stack().has_arrivals() {
             wake(self.acceptor.take());
@@ -159,6 +186,7 @@ impl Core {
         }
         wake(self.acceptor.take());
         self.pings.clear();
+        self.disco_pings.clear();
     }
 }
 

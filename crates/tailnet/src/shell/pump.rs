@@ -1,32 +1,73 @@
-//! Between the engine and the relays: what both kinds of tailnet do in their loops.
+//! Between the engine and its carriers: what both kinds of tailnet do in their loops.
 
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::core::{Core, Shared};
+use bytes::BytesMut;
+
+use super::{
+    core::{Core, Shared},
+    direct::{Direct, News, SleepWatch},
+    udp::Udp,
+};
 use crate::{
     derp::relay::{Received, Relays, SendError},
+    derp_map::DerpMap,
     engine::{self, Route, Transmit, TransmitSink},
     ids::RegionId,
+    keys::NodePublic,
 };
 
 /// How long the last packets may take to leave: a write to a socket that is not full.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The engine and its relays.
+/// Datagrams that leave by UDP before what has come in is looked at again.
+const TURN: usize = 1024;
+
+/// The engine and its carriers.
 pub(super) struct Pump {
     pub(super) shared: Arc<Shared>,
     pub(super) relays: Relays,
+    /// UDP, while it may be used.
+    pub(super) direct: Option<Direct>,
+    map: DerpMap,
+    sleep: SleepWatch,
     /// One packet for each region that had no room.
     held: BTreeMap<RegionId, Transmit>,
 }
 
 impl Pump {
     pub(super) fn new(shared: Arc<Shared>, relays: Relays) -> Self {
-        Self { shared, relays, held: BTreeMap::new() }
+        Self {
+            shared,
+            relays,
+            direct: None,
+            map: DerpMap::default(),
+            sleep: SleepWatch::new(),
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Whether anything but relays may be used. To be called within a tokio runtime.
+    pub(super) fn set_direct(&mut self, direct: bool) {
+        self.shared.lock().engine.set_direct(direct, Instant::now());
+        match (direct, &self.direct) {
+            (true, None) => self.direct = Some(Direct::new(&self.map)),
+            (false, _) => self.direct = None,
+            (true, Some(_)) => {}
+        }
+    }
+
+    /// Uses a relay map.
+    pub(super) fn set_map(&mut self, map: DerpMap) {
+        if let Some(direct) = &mut self.direct {
+            direct.set_map(&map);
+        }
+        self.map = map.clone();
+        self.relays.set_map(map);
     }
 
     /// Whether a relay has no room, so that its room is worth waiting for.
@@ -37,13 +78,42 @@ impl Pump {
     /// Hands out everything the engine has; its next deadline.
     pub(super) fn drain(&mut self, mut note: impl FnMut(&Core, engine::Event)) -> Option<Instant> {
         let mut core = self.shared.lock();
-        let mut sink = Sink { relays: &self.relays, held: &mut self.held };
+        let now = Instant::now();
+        if self.sleep.slept(now, SystemTime::now()) {
+            tracing::debug!("the machine slept");
+            core.engine.network_changed(now);
+        }
+        let udp = self.direct.as_mut().map(|direct| &mut direct.udp);
+        let mut sink = Sink { relays: &self.relays, held: &mut self.held, udp, left: TURN };
         sink.retry();
-        core.engine.poll_transmit(Instant::now(), &mut sink);
+        core.engine.poll_transmit(now, &mut sink);
+        sink.flush();
+        let more = sink.left == 0;
         while let Some(event) = core.next_event() {
             note(&core, event);
         }
-        core.engine.next_deadline()
+        if more { Some(now) } else { core.engine.next_deadline() }
+    }
+
+    /// Takes in what happened to the UDP sockets and around them.
+    pub(super) fn take_news(&mut self, news: News) {
+        let Some(direct) = &mut self.direct else { return };
+        let mut core = self.shared.lock();
+        let (engine, now) = (&mut core.engine, Instant::now());
+        match news {
+            News::Ready => {
+                direct.udp.receive(|from, datagram| engine.handle_udp(from, datagram, now));
+            }
+            News::Addresses(addresses) => {
+                tracing::debug!(?addresses, "addresses of this machine");
+                engine.set_local(direct.udp.ports(), addresses, now);
+                engine.network_changed(now);
+            }
+            News::Servers(servers) => {
+                tracing::debug!(?servers, "STUN servers");
+                engine.set_stun_servers(servers, now);
+            }
+        }
     }
 
     /// Takes in what the relays delivered.
@@ -62,17 +132,28 @@ impl Pump {
 
     /// Waits until the last packets have left, for a moment at most: a relay that cannot be
     /// reached any more has had its chance.
-    pub(super) async fn flush(&self) {
+    pub(super) async fn flush(&mut self) {
         if tokio::time::timeout(FLUSH_TIMEOUT, self.relays.flushed()).await.is_err() {
             tracing::debug!("the last packets did not leave in time");
         }
     }
 }
 
-/// From the engine into the relays.
+/// What happens next to the UDP sockets of a pump and around them, if it has any. Cancel safe.
+pub(super) async fn udp_news(direct: &mut Option<Direct>) -> News {
+    match direct {
+        Some(direct) => direct.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// From the engine into its carriers.
 struct Sink<'a> {
     relays: &'a Relays,
     held: &'a mut BTreeMap<RegionId, Transmit>,
+    udp: Option<&'a mut Udp>,
+    /// Datagrams that may still leave by UDP in this turn.
+    left: usize,
 }
 
 impl Sink<'_> {
@@ -81,6 +162,27 @@ impl Sink<'_> {
         for (_, transmit) in std::mem::take(self.held) {
             self.send(transmit);
         }
+        self.flush();
+    }
+
+    /// Sends what UDP sockets have gathered.
+    fn flush(&mut self) {
+        if let Some(udp) = &mut self.udp {
+            udp.flush();
+        }
+    }
+
+    fn relay(&mut self, region: RegionId, key: NodePublic, packet: BytesMut) {
+        match self.relays.try_send(region, &key, &packet) {
+            Ok(()) => {}
+            Err(SendError::Full) => {
+                self.held.insert(region, Transmit { route: Route::Relay { region, key }, packet });
+            }
+            // As lost on the way: the peer's next node names a region that exists.
+            Err(error @ (SendError::NoRelay | SendError::Closed | SendError::TooLong(_))) => {
+                tracing::trace!(%region, %error, "packet dropped");
+            }
+        }
     }
 }
 
@@ -88,19 +190,20 @@ impl TransmitSink for Sink<'_> {
     fn admit(&mut self, route: &Route) -> bool {
         match route {
             Route::Relay { region, .. } => !self.held.contains_key(region),
+            Route::Direct(address) => {
+                self.left > 0 && self.udp.as_ref().is_none_or(|udp| udp.admit(address))
+            }
         }
     }
 
     fn send(&mut self, transmit: Transmit) {
-        let Route::Relay { region, key } = transmit.route;
-        match self.relays.try_send(region, &key, &transmit.packet) {
-            Ok(()) => {}
-            Err(SendError::Full) => {
-                self.held.insert(region, transmit);
-            }
-            // As lost on the way: the peer's next node names a region that exists.
-            Err(error @ (SendError::NoRelay | SendError::Closed | SendError::TooLong(_))) => {
-                tracing::trace!(%region, %error, "packet dropped");
+        match transmit.route {
+            Route::Relay { region, key } => self.relay(region, key, transmit.packet),
+            Route::Direct(address) => {
+                self.left = self.left.saturating_sub(1);
+                if let Some(udp) = &mut self.udp {
+                    udp.send(address, transmit.packet);
+                }
             }
         }
     }

@@ -106,7 +106,7 @@ impl TransmitSink for ToRelay<'_> {
     }
 
     fn send(&mut self, transmit: Transmit) {
-        let Route::Relay { region, key } = transmit.route;
+        let Route::Relay { region, key } = transmit.route else { panic!("no relay") };
         self.0.try_send(region, &key, &transmit.packet).unwrap();
     }
 }

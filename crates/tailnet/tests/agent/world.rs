@@ -91,6 +91,7 @@ impl World {
             relays: Arc::new(OneRelay(relay.clone())),
             map: DerpMap::from_proto(map(&[999])).unwrap(),
             force_websockets: false,
+            direct: false,
             hostname: "agent".to_owned(),
         };
         let (agent, incoming) = AgentTailnet::start(options).unwrap();
@@ -160,6 +161,7 @@ impl World {
                 Box::pin(async { Ok(Box::pin(stream) as std::pin::Pin<Box<dyn ControlStream>>) })
             }),
             info: Box::pin(async { Ok(ConnectionInfo { map, ..ConnectionInfo::default() }) }),
+            direct: false,
             description: String::new(),
         })
         .unwrap();
