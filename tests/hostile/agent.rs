@@ -335,7 +335,8 @@ impl TransmitSink for ToRelay<'_> {
     }
 
     fn send(&mut self, transmit: Transmit) {
-        let Route::Relay { key, .. } = transmit.route;
+        // It has no identity, and so no other way.
+        let Route::Relay { key, .. } = transmit.route else { panic!("a datagram past the relay") };
         self.relay.deliver(&self.key, &key, &transmit.packet);
     }
 }
