@@ -195,7 +195,6 @@ fn relay_map() -> proto::DerpMap {
         region_id: 999,
         host_name: "relay.invalid".to_owned(),
         derp_port: 1,
-        stun_port: -1,
         ..Default::default()
     })
 }

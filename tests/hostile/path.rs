@@ -30,9 +30,11 @@ async fn a_command_runs_after_one_handshake_and_the_agent_is_told_goodbye() {
 #[tokio::test]
 async fn where_an_upgrade_does_not_get_through_a_websocket_does() {
     for refusal in [Reply::error(426, "Upgrade Required"), Reply::Bytes(Vec::new())] {
-        let plan = scripted(move |line, asked, _| {
+        let refusing = scripted(move |line, asked, _| {
             (line == "GET /derp" && asked == 0).then(|| refusal.clone())
         });
+        // A second map would be another relay, of which nothing is known.
+        let plan = Plan { coordinator: coordinator::Coordinator::Mapless, ..refusing };
         let deployment = Deployment::start(plan).await;
         let seen = deployment.run(&["ssh", "dev", "--", "exit", "7"]).await;
         assert_eq!(seen.code, Some(7), "{seen:?}");
