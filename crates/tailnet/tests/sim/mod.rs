@@ -7,7 +7,7 @@
 //! Time jumps from one event to the next, so an hour takes a moment. Everything random comes from
 //! one seed: a failing run is repeated by repeating its seed.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
 pub(crate) mod link;
 pub(crate) mod peer;
