@@ -1,7 +1,7 @@
 //! A channel (RFC 4254 sections 5 and 6): windows, both ends of input, exit.
 //!
 //! Pure bookkeeping: what may be sent, what came in, what it means. Messages are written by
-//! [`crate::connection`], where there is one channel, and by [`crate::server`].
+//! [`crate::connection`], where there is one channel, and by the one for many.
 
 use bytes::{Buf, Bytes, BytesMut};
 

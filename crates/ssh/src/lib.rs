@@ -1,4 +1,4 @@
-//! A small SSH 2 client that wastes no round trip, and a server.
+//! A small SSH 2 client that wastes no round trip, one for any number of channels, and a server.
 //!
 //! The client opens one session (a shell, a command or a subsystem) over any byte stream whose other end
 //! accepts user authentication `none`, as a Coder workspace agent does behind its tunnel. An
@@ -28,6 +28,7 @@
 //!   entropy and time come in as arguments, bytes and events go out.
 //! * [`session`]: the thin tokio shell: [`open`], [`Session`] and its streams.
 //! * [`server`]: the other side, for any number of channels, in the same two layers.
+//! * [`client`]: a client for any number of channels, in those, too.
 //!
 //! The host key is not pinned: the tunnel below has authenticated the agent already. Its
 //! signature is verified, which proves the exchange consistent, and the key is there to be
@@ -36,6 +37,7 @@
 pub mod algorithms;
 pub mod channel;
 pub mod cipher;
+pub mod client;
 pub mod connection;
 pub mod hostkey;
 pub mod ident;
@@ -48,6 +50,7 @@ pub mod transport;
 pub mod wire;
 
 mod error;
+mod mux;
 mod options;
 mod pump;
 mod streams;

@@ -397,7 +397,7 @@ async fn a_server_that_closes_takes_its_leave() {
     within(connection.close()).await;
     let exit = within(ours.exit()).await;
     let Exit::Lost(Error::Disconnected { reason: 11, text }) = exit else { panic!("{exit:?}") };
-    assert_eq!(text.to_string(), "the server is closing");
+    assert_eq!(text.to_string(), "closing");
     assert_eq!(within(session.control.changed()).await, None);
     let end = session.stdout.write_all(b"x").await.unwrap_err();
     assert_eq!(end.kind(), std::io::ErrorKind::BrokenPipe);

@@ -476,6 +476,8 @@ proptest! {
                 | Event::Size(..)
                 | Event::Signal(..)
                 | Event::Gone(_) => {}
+                // Those are a client's.
+                Event::LoggedIn | Event::Forwarded(..) | Event::Answered(..) => panic!("{event:?}"),
             }
         }
         let _ = client.exchange(&mut core);

@@ -1,4 +1,4 @@
-//! The tokio shell of a server's connection: what the task and the handles share.
+//! The tokio shell of a connection: what the task and the handles share.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,11 +8,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
-    core::{Answer, Core, Event},
-    request::{Global, Target},
+    core::{Core, Event},
+    globals::Answer,
+    request::{Global, Listen, Target},
     requests::{SIGNALS, Start},
 };
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
 pub(super) enum Arrival {
     Session(u32, Box<Start>),
     Direct(u32, Target),
+    Forwarded(u32, Listen),
     Global(u64, Global),
 }
 
@@ -40,13 +42,13 @@ pub(super) enum Asked {
 
 /// One channel, as the handles see it.
 pub(super) struct Slot {
-    /// What the client has sent.
+    /// What the peer has sent.
     pub(super) input: Queue,
     /// Who waits to send, for each source.
     pub(super) writers: [Option<Waker>; 2],
     /// Whether they wait for room in the output, each.
     crowded: [bool; 2],
-    /// Whether the client has closed it, or the connection is over.
+    /// Whether the peer has closed it, or the connection is over.
     pub(super) closed: bool,
     pub(super) asked: Asked,
     /// The terminal's latest size that was not taken.
@@ -92,8 +94,12 @@ pub(super) struct State {
     pub(super) core: Core,
     pub(super) slots: HashMap<u32, Slot>,
     pub(super) arrivals: VecDeque<Arrival>,
-    /// Somebody has arrived, or the connection has ended.
+    /// Somebody has arrived, the login is done, or the connection has ended.
     pub(super) arrived: Arc<Notify>,
+    /// Whether a client is logged in.
+    pub(super) logged_in: bool,
+    /// Who waits for answers to requests of ours.
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
     /// How the connection ended.
     pub(super) ended: Option<Result<(), Error>>,
     /// Who waits for room in the output, in the order of their coming.
@@ -119,6 +125,8 @@ impl State {
             slots: HashMap::new(),
             arrivals: VecDeque::new(),
             arrived: Arc::new(Notify::new()),
+            logged_in: false,
+            answers: HashMap::new(),
             ended: None,
             crowd: VecDeque::new(),
             task: None,
@@ -193,6 +201,16 @@ impl State {
         self.settle(result);
     }
 
+    /// Asks the server for something about listeners. `None` when the connection is over.
+    pub(super) fn ask(&mut self, request: &Global) -> Option<oneshot::Receiver<Answer>> {
+        let asked = self.core.ask(request);
+        let number = asked.as_ref().ok().copied().flatten();
+        self.settle(asked.map(drop));
+        let (asker, answer) = oneshot::channel();
+        self.answers.insert(number?, asker);
+        Some(answer)
+    }
+
     fn deliver(&mut self) {
         while let Some(event) = self.core.poll_event() {
             self.handle_event(event);
@@ -208,6 +226,17 @@ impl State {
             Event::Session(id, start) => self.arrive(Arrival::Session(id, start)),
             Event::Direct(id, target) => self.arrive(Arrival::Direct(id, target)),
             Event::Global(number, request) => self.arrive(Arrival::Global(number, request)),
+            Event::Forwarded(id, listen) => self.arrive(Arrival::Forwarded(id, listen)),
+            Event::LoggedIn => {
+                self.logged_in = true;
+                self.arrived.notify_waiters();
+            }
+            Event::Answered(number, answer) => {
+                if let Some(asker) = self.answers.remove(&number) {
+                    // Whoever asked may have given up.
+                    let _ = asker.send(answer);
+                }
+            }
             Event::Opened(id) => self.change(id, |slot| slot.asked = Asked::Opened),
             Event::Refused(id, code, text) => {
                 self.change(id, |slot| slot.asked = Asked::Refused(code, text));
@@ -253,6 +282,7 @@ impl State {
         }
         self.ended = Some(how.clone());
         self.core.handle_end();
+        self.answers.clear();
         for slot in self.slots.values_mut() {
             slot.close(how.clone());
         }
@@ -279,7 +309,7 @@ impl Machine for State {
         }
         if self.leave && !self.core.is_closed() {
             // By application (RFC 4253 section 11.1).
-            self.core.disconnect(11, "the server is closing")?;
+            self.core.disconnect(11, "closing")?;
             self.end(&Ok(()));
         }
         Ok(())

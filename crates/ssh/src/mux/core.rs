@@ -1,4 +1,4 @@
-//! A server's connection as one state machine, pure: login, channels, global requests.
+//! One side's connection as one state machine, pure: login, channels, global requests.
 //!
 //! How to drive it: after each call take the events with [`Core::poll_event`] until there is none,
 //! and write what [`Core::output`] holds. An error from any method ends the connection.
@@ -16,7 +16,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     channels::{Channels, Phase},
-    request::{Global, Kind, Open, Outgoing, Reason, Target},
+    globals::{Answer, Globals},
+    request::{Global, Kind, Listen, Open, Outgoing, Reason, Target},
     requests::{Outcome, Policy, Start},
 };
 use crate::{
@@ -31,23 +32,18 @@ use crate::{
     wire::{Put, Reader},
 };
 
-/// How much a client may send on one channel before it hears that it was read, in bytes: 300
+/// How much a peer may send on one channel before it hears that it was read, in bytes: 300
 /// Mbit/s at 50 ms. It bounds what a slow reader of that channel makes us hold; OpenSSH has the
 /// same.
 pub const WINDOW: u32 = 2 << 20;
 /// Most data sent for one channel before others get their turn, in bytes.
 const TURN: usize = 64 * 1024;
-/// Most global requests that wait for their answer; far more than a client with many forwards
-/// sends at once.
-const GLOBALS: usize = 256;
 /// How long a login may take (OpenSSH: `LoginGraceTime`).
 const LOGIN: Duration = Duration::from_secs(120);
-/// Most attempts to log in (OpenSSH: `MaxAuthTries`).
-const ATTEMPTS: u32 = 6;
 /// How many questions without any sign of life end the connection.
 const MISSES: u32 = 3;
 
-/// How a connection is to behave.
+/// How a server's connection is to behave.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The server's key.
@@ -69,9 +65,16 @@ pub enum Event {
     Direct(u32, Target),
     /// A request about listeners, to be answered by [`Core::answer`] under this number.
     Global(u64, Global),
-    /// A channel that the server has opened is open.
+    /// A client is logged in: channels may be opened.
+    LoggedIn,
+    /// Somebody has connected to this listener of the client's in the server's place:
+    /// [`Core::accept`] or [`Core::refuse`] it.
+    Forwarded(u32, Listen),
+    /// What became of a request of ours.
+    Answered(u64, Answer),
+    /// A channel that we have asked for is open.
     Opened(u32),
-    /// The client refuses it, for this reason.
+    /// The peer refuses it, for this reason.
     Refused(u32, u32, Text),
     /// Data. Report what is read of them by [`Core::consumed`].
     Data(u32, Bytes),
@@ -89,44 +92,34 @@ pub enum Event {
     Gone(u32),
 }
 
-/// What a request about listeners comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// Granted; a TCP listener's port is told.
-    Granted(Option<u16>),
-    /// Refused.
-    Refused,
+/// Which side of the connection this is.
+#[derive(Debug)]
+pub(super) enum Side {
+    Server(Policy),
+    Client,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Service,
     Auth { attempts: u32 },
     Open,
     Closed,
 }
 
-/// A global request that is not answered yet, or whose answer waits for those before it.
-#[derive(Debug)]
-struct Pending {
-    number: u64,
-    wanted: bool,
-    answer: Option<Answer>,
-}
-
-/// A server's connection.
+/// One side's connection.
 #[derive(Debug)]
 pub struct Core {
-    transport: Transport,
-    config: Config,
-    stage: Stage,
+    pub(super) transport: Transport,
+    pub(super) side: Side,
+    /// After how long a silence the peer is asked for a sign of life.
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) stage: Stage,
     channels: Channels,
-    globals: VecDeque<Pending>,
-    /// The number of the next global request.
-    next_global: u64,
-    events: VecDeque<Event>,
+    globals: Globals,
+    pub(super) events: VecDeque<Event>,
     /// When the login has to be done or, after it, when to ask for a sign of life.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// Whether anything came since the last question.
     heard: bool,
     /// Questions since anything came.
@@ -134,23 +127,42 @@ pub struct Core {
 }
 
 impl Core {
-    /// Begins a connection; the first bytes are in the output already.
+    /// Begins a server's connection; the first bytes are in the output already.
     ///
     /// # Errors
     /// [`Error::Entropy`].
     pub fn new(config: Config, entropy: Box<dyn Entropy>, now: Instant) -> Result<Self, Error> {
-        Ok(Self {
-            transport: Transport::server(Arc::clone(&config.host_key), entropy)?,
-            config,
+        let Config { host_key, policy, keep_alive } = config;
+        let transport = Transport::server(host_key, entropy)?;
+        Ok(Self::begin(transport, Side::Server(policy), keep_alive, now))
+    }
+
+    /// Begins a client's connection likewise. A silent server is asked whether it is still there
+    /// after this time; the fourth such silence in a row ends the connection.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`].
+    pub fn client(
+        keep_alive: Option<Duration>,
+        entropy: Box<dyn Entropy>,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        Ok(Self::begin(Transport::client(entropy)?, Side::Client, keep_alive, now))
+    }
+
+    fn begin(transport: Transport, side: Side, keep_alive: Option<Duration>, now: Instant) -> Self {
+        Self {
+            transport,
+            side,
+            keep_alive,
             stage: Stage::Service,
             channels: Channels::default(),
-            globals: VecDeque::new(),
-            next_global: 0,
+            globals: Globals::default(),
             events: VecDeque::new(),
             due: Some(now + LOGIN),
             heard: false,
             unanswered: 0,
-        })
+        }
     }
 
     /// The layer below, for its settings.
@@ -158,7 +170,7 @@ impl Core {
         &mut self.transport
     }
 
-    /// What is to be written to the client.
+    /// What is to be written to the peer.
     pub fn output(&mut self) -> &mut BytesMut {
         self.transport.output()
     }
@@ -180,13 +192,13 @@ impl Core {
     /// Does what is due at this time.
     ///
     /// # Errors
-    /// [`Error::Silent`] when the client has been for too long; [`Error::Entropy`].
+    /// [`Error::Silent`] when the peer has been for too long; [`Error::Entropy`].
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         self.transport.handle_timeout(now)?;
         if self.due.is_none_or(|due| now < due) {
             return Ok(());
         }
-        let interval = match (self.stage, self.config.keep_alive) {
+        let interval = match (self.stage, self.keep_alive) {
             (Stage::Service | Stage::Auth { .. }, _) => return Err(Error::Silent("to log in")),
             (Stage::Open, Some(interval)) => interval,
             (Stage::Open, None) | (Stage::Closed, _) => {
@@ -203,21 +215,19 @@ impl Core {
             return Err(Error::Silent("to say that it is still there"));
         }
         self.unanswered += 1;
-        let mut out = vec![message::GLOBAL_REQUEST];
-        out.put_string(b"keepalive@openssh.com");
-        out.put_boolean(true);
-        self.transport.send(&[&out])
+        self.globals.ask_for_life(&mut self.transport)
     }
 
     /// Takes everything that is whole off the input.
     ///
     /// # Errors
-    /// Whatever the client did wrong, and [`Error::Disconnected`] when it took its leave.
+    /// Whatever the peer did wrong, and [`Error::Disconnected`] when it took its leave.
     pub fn handle_input(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Error> {
         while self.stage != Stage::Closed {
             match self.transport.handle(input, now)? {
                 None => return Ok(()),
-                Some(Incoming::Nothing | Incoming::Established) => {}
+                Some(Incoming::Nothing) => {}
+                Some(Incoming::Established) => self.establish()?,
                 Some(Incoming::Message(payload)) => self.dispatch(payload, now)?,
             }
             self.heard = true;
@@ -237,7 +247,7 @@ impl Core {
         self.stage = Stage::Closed;
     }
 
-    /// Takes leave of the client: the last message. Reason codes are in RFC 4253 section 11.1.
+    /// Takes leave of the peer: the last message. Reason codes are in RFC 4253 section 11.1.
     ///
     /// # Errors
     /// [`Error::Entropy`].
@@ -250,7 +260,7 @@ impl Core {
         self.transport.send(&[&out])
     }
 
-    /// Accepts a channel of [`Event::Direct`].
+    /// Accepts a channel of [`Event::Direct`] or [`Event::Forwarded`].
     ///
     /// # Errors
     /// [`Error::Entropy`].
@@ -261,7 +271,7 @@ impl Core {
         self.confirm(id, remote)
     }
 
-    /// Refuses a channel of [`Event::Direct`], with words for the client.
+    /// Refuses such a channel, with words for the peer.
     ///
     /// # Errors
     /// [`Error::Entropy`].
@@ -272,7 +282,7 @@ impl Core {
         self.send_refusal(remote, reason, text)
     }
 
-    /// Asks the client for a channel; [`Event::Opened`] or [`Event::Refused`] follows for the
+    /// Asks the peer for a channel; [`Event::Opened`] or [`Event::Refused`] follows for the
     /// number that is returned. `None` when there are too many or the connection is over.
     ///
     /// # Errors
@@ -435,122 +445,58 @@ impl Core {
     /// # Errors
     /// [`Error::Entropy`].
     pub fn answer(&mut self, number: u64, answer: Answer) -> Result<(), Error> {
-        if let Some(pending) = self.globals.iter_mut().find(|pending| pending.number == number) {
-            pending.answer.get_or_insert(answer);
-        }
-        self.flush_answers()
-    }
-
-    fn flush_answers(&mut self) -> Result<(), Error> {
+        self.globals.answer(number, answer);
         if self.is_closed() {
             return Ok(());
         }
-        while let Some(Pending { wanted, answer: Some(answer), .. }) = self.globals.front() {
-            let (wanted, answer) = (*wanted, *answer);
-            self.globals.pop_front();
-            if !wanted {
-                continue;
-            }
-            match answer {
-                Answer::Granted(None) => self.transport.send(&[&[message::REQUEST_SUCCESS]])?,
-                Answer::Granted(Some(port)) => {
-                    let port = u32::from(port).to_be_bytes();
-                    self.transport.send(&[&[message::REQUEST_SUCCESS], &port])?;
-                }
-                Answer::Refused => self.transport.send(&[&[message::REQUEST_FAILURE]])?,
-            }
+        self.globals.flush(&mut self.transport)
+    }
+
+    /// Asks the server for something about listeners; [`Event::Answered`] follows for the number
+    /// that is returned. `None` when the connection is over, or not yet open.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`].
+    pub fn ask(&mut self, request: &Global) -> Result<Option<u64>, Error> {
+        match self.stage {
+            Stage::Open => self.globals.ask(request, &mut self.transport).map(Some),
+            Stage::Service | Stage::Auth { .. } | Stage::Closed => Ok(None),
         }
-        Ok(())
     }
 
     fn dispatch(&mut self, payload: BytesMut, now: Instant) -> Result<(), Error> {
         let message = payload[0];
         match (self.stage, message) {
-            (Stage::Service, message::SERVICE_REQUEST) => self.handle_service(&payload),
-            (Stage::Auth { attempts }, message::USERAUTH_REQUEST) => {
-                self.handle_auth(&payload, attempts, now)
+            (Stage::Service | Stage::Auth { .. } | Stage::Closed, _) => {
+                self.handle_login(&payload, now)
             }
             // RFC 4252 section 5.1: what comes after the success is ignored.
             (Stage::Open, message::USERAUTH_REQUEST) => Ok(()),
-            (Stage::Open, message::GLOBAL_REQUEST) => self.handle_global(&payload),
+            (Stage::Open, message::GLOBAL_REQUEST) => {
+                let event = self.globals.handle(&payload, self.serves())?;
+                self.events.extend(event);
+                self.globals.flush(&mut self.transport)
+            }
+            (Stage::Open, message::REQUEST_SUCCESS | message::REQUEST_FAILURE) => {
+                let event = self.globals.handle_answer(&payload)?;
+                self.events.extend(event);
+                Ok(())
+            }
             (Stage::Open, message::CHANNEL_OPEN) => self.handle_open(&payload),
             (Stage::Open, message::CHANNEL_OPEN_CONFIRMATION..=message::CHANNEL_FAILURE) => {
                 self.handle_channel(payload)
             }
-            // Answers to our questions; that they come is what counts.
-            (Stage::Open, message::REQUEST_SUCCESS | message::REQUEST_FAILURE) => Ok(()),
             (Stage::Open, message::UNIMPLEMENTED) => Ok(()),
             // RFC 4253 section 11.4.
             (Stage::Open, _) => {
                 let last = self.transport.last().to_be_bytes();
                 self.transport.send(&[&[message::UNIMPLEMENTED], &last])
             }
-            (Stage::Service | Stage::Auth { .. } | Stage::Closed, _) => {
-                Err(Error::Unexpected { message, during: "before it was logged in" })
-            }
         }
-    }
-
-    fn handle_service(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let mut reader = Reader::new(payload, "service request");
-        reader.byte()?;
-        let name = reader.string()?;
-        if name != b"ssh-userauth" {
-            // Service not available (RFC 4253 section 11.1).
-            return self.disconnect(7, "no such service");
-        }
-        self.stage = Stage::Auth { attempts: 0 };
-        let mut out = vec![message::SERVICE_ACCEPT];
-        out.put_string(name);
-        self.transport.send(&[&out])
-    }
-
-    /// Everybody is let in who asks for nothing but that (RFC 4252 section 5.2).
-    fn handle_auth(&mut self, payload: &[u8], attempts: u32, now: Instant) -> Result<(), Error> {
-        let mut reader = Reader::new(payload, "login request");
-        reader.byte()?;
-        let user = Text::new(reader.string()?);
-        let (service, method) = (reader.string()?, reader.string()?);
-        if service == b"ssh-connection" && method == b"none" {
-            tracing::debug!(%user, "ssh login");
-            self.stage = Stage::Open;
-            self.due = self.config.keep_alive.map(|interval| now + interval);
-            return self.transport.send(&[&[message::USERAUTH_SUCCESS]]);
-        }
-        if attempts + 1 == ATTEMPTS {
-            // No more authentication methods available.
-            return self.disconnect(14, "only the method none is accepted");
-        }
-        self.stage = Stage::Auth { attempts: attempts + 1 };
-        let mut out = vec![message::USERAUTH_FAILURE];
-        // No other can go on; and none may not be named (RFC 4252 section 5.2).
-        out.put_string(b"");
-        out.put_boolean(false);
-        self.transport.send(&[&out])
-    }
-
-    fn handle_global(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let mut reader = Reader::new(payload, "global request");
-        reader.byte()?;
-        let name = reader.string()?;
-        let wanted = reader.boolean()?;
-        let number = self.next_global;
-        let request = Global::parse(name, &mut reader);
-        if self.globals.len() == GLOBALS {
-            let length = GLOBALS + 1;
-            return Err(Error::TooLong { what: "flood of requests", length, limit: GLOBALS });
-        }
-        self.next_global += 1;
-        let answer = request.is_none().then_some(Answer::Refused);
-        self.globals.push_back(Pending { number, wanted, answer });
-        if let Some(request) = request {
-            self.events.push_back(Event::Global(number, request));
-        }
-        self.flush_answers()
     }
 
     fn handle_open(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let Open { theirs, kind } = Open::parse(payload)?;
+        let Open { theirs, kind } = Open::parse(payload, self.serves())?;
         if let Kind::Refused(reason, text) = kind {
             return self.send_refusal(theirs[0], reason, text);
         }
@@ -569,9 +515,17 @@ impl Core {
                 self.channels.insert(id, channel, Phase::Offered);
                 self.events.push_back(Event::Direct(id, target));
             }
+            Kind::Forwarded(listen) => {
+                self.channels.insert(id, channel, Phase::Offered);
+                self.events.push_back(Event::Forwarded(id, listen));
+            }
             Kind::Refused(..) => {}
         }
         Ok(())
+    }
+
+    fn serves(&self) -> bool {
+        matches!(self.side, Side::Server(_))
     }
 
     fn handle_channel(&mut self, payload: BytesMut) -> Result<(), Error> {
@@ -606,7 +560,7 @@ impl Core {
                 }
             }
             message::CHANNEL_EXTENDED_DATA => {
-                // A client has no second stream; what it sends is as good as read.
+                // Only sessions have a second stream; what comes here is as good as read.
                 let length = payload.len().saturating_sub(13);
                 entry.channel.handle_extended(payload)?;
                 self.consumed(id, length)?;
@@ -660,9 +614,11 @@ impl Core {
         let Some(entry) = self.channels.in_phase(id, Phase::Open) else { return Ok(()) };
         let remote = entry.channel.remote();
         let closing = entry.channel.is_closing();
-        let outcome = match &mut entry.requests {
-            Some(requests) if !closing => requests.handle(name, &mut reader, &self.config.policy),
-            Some(_) | None => Outcome::Refused,
+        let outcome = match (&mut entry.requests, &self.side) {
+            (Some(requests), Side::Server(policy)) if !closing => {
+                requests.handle(name, &mut reader, policy)
+            }
+            (Some(_) | None, Side::Server(_) | Side::Client) => Outcome::Refused,
         };
         let granted = match outcome {
             Outcome::Refused => false,

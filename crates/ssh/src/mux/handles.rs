@@ -1,4 +1,4 @@
-//! What users of the server hold: the connection, its sessions and its channels.
+//! What users of either side hold: the connection, its sessions and its channels.
 
 use std::{
     fmt, io,
@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    core::{Answer, Config, Core},
+    core::{Config, Core},
+    globals::Answer,
     request::{Global, Outgoing, Reason, Target},
     requests::Start,
     shell::{Arrival, Asked, State},
@@ -45,14 +46,13 @@ pub fn serve_core<T>(io: T, core: Core) -> Connection
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let shared = Shared::new(State::new(core));
-    Connection { task: pump::spawn(io, Arc::clone(&shared)), shared }
+    Connection::start(io, core)
 }
 
-/// A connection with one client. Dropping it ends the connection at once.
+/// A connection with one peer. Dropping it ends the connection at once.
 #[derive(Debug)]
 pub struct Connection {
-    shared: Arc<Shared<State>>,
+    pub(super) shared: Arc<Shared<State>>,
     task: JoinHandle<()>,
 }
 
@@ -68,30 +68,51 @@ pub enum Incoming {
 }
 
 impl Connection {
+    pub(super) fn start<T>(io: T, core: Core) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let shared = Shared::new(State::new(core));
+        Self { task: pump::spawn(io, Arc::clone(&shared)), shared }
+    }
+
     /// The next that the client wants; `None` when the connection is over. Nothing is lost when
     /// dropped.
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
-            let arrived = Arc::clone(&self.shared.lock().arrived);
+            let arrival = self.arrival().await?;
+            if let Some(incoming) = self.incoming(arrival) {
+                return Some(incoming);
+            }
+        }
+    }
+
+    /// The next that arrives; `None` when the connection is over.
+    pub(super) async fn arrival(&self) -> Option<Arrival> {
+        self.when(|state| match state.arrivals.pop_front() {
+            None if state.ended.is_some() => Some(None),
+            None => None,
+            arrival => Some(arrival),
+        })
+        .await
+    }
+
+    /// Looks whenever somebody arrives, the login is done, or the connection has ended.
+    pub(super) async fn when<R>(&self, mut look: impl FnMut(&mut State) -> Option<R>) -> R {
+        let arrived = Arc::clone(&self.shared.lock().arrived);
+        loop {
             let mut waiting = std::pin::pin!(arrived.notified());
             waiting.as_mut().enable();
-            {
-                let mut state = self.shared.lock();
-                if let Some(arrival) = state.arrivals.pop_front() {
-                    drop(state);
-                    return Some(self.incoming(arrival));
-                }
-                if state.ended.is_some() {
-                    return None;
-                }
+            if let Some(found) = look(&mut self.shared.lock()) {
+                return found;
             }
             waiting.await;
         }
     }
 
-    fn incoming(&self, arrival: Arrival) -> Incoming {
+    fn incoming(&self, arrival: Arrival) -> Option<Incoming> {
         let handle = |id| Handle::new(&self.shared, id);
-        match arrival {
+        Some(match arrival {
             Arrival::Session(id, start) => {
                 let handle = handle(id);
                 let writer = |source| Writer { handle: Arc::clone(&handle), source, whole: false };
@@ -103,15 +124,20 @@ impl Connection {
                     control: Control { handle },
                 })
             }
-            Arrival::Direct(id, target) => Incoming::Direct(Direct { handle: handle(id), target }),
+            Arrival::Direct(id, target) => Incoming::Direct(Offer::new(handle(id), target)),
             Arrival::Global(number, request) => {
                 let shared = Arc::clone(&self.shared);
                 Incoming::Forward(Forward { shared, number, request, answered: false })
             }
-        }
+            // Nobody connects to listeners of a server's.
+            Arrival::Forwarded(id, _) => {
+                drop(handle(id));
+                return None;
+            }
+        })
     }
 
-    /// Opens channels to this client; may be kept elsewhere.
+    /// Opens channels to the peer; may be kept elsewhere.
     #[must_use]
     pub fn opener(&self) -> Opener {
         Opener(Arc::clone(&self.shared))
@@ -124,8 +150,8 @@ impl Connection {
         self.shared.lock().ended.clone()
     }
 
-    /// Ends the connection in good order: what is left is written, the client is told, the stream
-    /// is shut down. Wrap it in a time limit: a client that does not read delays it.
+    /// Ends the connection in good order: what is left is written, the peer is told, the stream
+    /// is shut down. Wrap it in a time limit: a peer that does not read delays it.
     pub async fn close(mut self) {
         self.shared.lock().leave();
         if let Err(error) = (&mut self.task).await {
@@ -143,19 +169,19 @@ impl Drop for Connection {
     }
 }
 
-/// Opens channels to a client.
+/// Opens channels to the peer.
 #[derive(Debug, Clone)]
 pub struct Opener(Arc<Shared<State>>);
 
-/// Why a channel to a client could not be opened.
+/// Why a channel to the peer could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The client does not want it.
-    #[error("the SSH client refused the channel: {text} (reason {reason})")]
+    /// The peer does not want it.
+    #[error("the other side refused the channel: {text} (reason {reason})")]
     Refused {
         /// The reason code (RFC 4254 section 5.1).
         reason: u32,
-        /// The client's words.
+        /// The peer's words.
         text: Text,
     },
     /// The connection is over, or has too many channels.
@@ -167,7 +193,7 @@ impl Opener {
     /// Opens a channel.
     ///
     /// # Errors
-    /// [`OpenError`]. There is no time limit in here; a client that does not answer keeps it
+    /// [`OpenError`]. There is no time limit in here; a peer that does not answer keeps it
     /// waiting until the connection ends.
     pub async fn open(&self, outgoing: Outgoing) -> Result<Channel, OpenError> {
         let (id, changed) = {
@@ -201,13 +227,13 @@ impl Opener {
 }
 
 /// The right to speak of a channel; the last of its copies gives the number back.
-struct Handle {
+pub(super) struct Handle {
     shared: Arc<Shared<State>>,
     id: u32,
 }
 
 impl Handle {
-    fn new(shared: &Arc<Shared<State>>, id: u32) -> Arc<Self> {
+    pub(super) fn new(shared: &Arc<Shared<State>>, id: u32) -> Arc<Self> {
         // So that the slot is there even if nothing has been heard.
         shared.lock().slot(id);
         Arc::new(Self { shared: Arc::clone(shared), id })
@@ -285,16 +311,23 @@ impl Control {
 }
 
 /// A client's wish to be connected to somewhere. Dropping it is a refusal.
+pub type Direct = Offer<Target>;
+
+/// A channel that the peer offers. Dropping it is a refusal.
 #[derive(Debug)]
-pub struct Direct {
+pub struct Offer<T> {
     handle: Arc<Handle>,
-    target: Target,
+    target: T,
 }
 
-impl Direct {
-    /// Where to.
+impl<T> Offer<T> {
+    pub(super) fn new(handle: Arc<Handle>, target: T) -> Self {
+        Self { handle, target }
+    }
+
+    /// Where to, or which listener it comes from.
     #[must_use]
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &T {
         &self.target
     }
 
@@ -306,7 +339,7 @@ impl Direct {
         Channel::new(self.handle)
     }
 
-    /// It is not, with words for the client.
+    /// It is not, with words for the peer.
     pub fn refuse(self, reason: Reason, text: &str) {
         let id = self.handle.id;
         self.handle.shared.act(|core| core.refuse(id, reason, text));
@@ -353,9 +386,9 @@ impl Drop for Forward {
 /// writer, or dropping it, delivers the end of data; when both halves are dropped, it is closed.
 #[derive(Debug)]
 pub struct Channel {
-    /// From the client.
+    /// From the peer.
     pub reader: Reader,
-    /// To the client.
+    /// To the peer.
     pub writer: Writer,
 }
 
@@ -394,7 +427,7 @@ impl AsyncWrite for Channel {
     }
 }
 
-/// Data of the client. What is not read is held, up to the channel's window; dropping it discards
+/// Data of the peer. What is not read is held, up to the channel's window; dropping it discards
 /// what comes.
 ///
 /// At its end it gives the end of the stream, or an error of kind `ConnectionReset` when the
@@ -434,7 +467,7 @@ impl Drop for Reader {
     }
 }
 
-/// Data for the client. Waits while the client's window is full or much else is to be written.
+/// Data for the peer. Waits while its window is full or much else is to be written.
 pub struct Writer {
     handle: Arc<Handle>,
     source: Source,

@@ -1,13 +1,10 @@
-//! What a client asks for beside sessions, and the channels that a server opens to it.
+//! What a client asks for beside sessions, and the channels that either side opens to the other.
 
 use crate::{
     error::Error,
     message,
     wire::{Put, Reader},
 };
-
-/// The channel type of a session.
-pub(super) const SESSION: &[u8] = b"session";
 
 /// Where a client wants to be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +55,7 @@ impl Global {
     /// that make no sense.
     pub(super) fn parse(name: &[u8], reader: &mut Reader<'_>) -> Option<Self> {
         let tcp = |reader: &mut Reader<'_>| {
-            let address = reader.text().ok()?.to_owned();
-            Some(Listen::Tcp { address, port: port(reader)? })
+            place(reader).map(|(address, port)| Listen::Tcp { address, port })
         };
         let unix =
             |reader: &mut Reader<'_>| Some(Listen::Unix { path: reader.string().ok()?.to_vec() });
@@ -71,6 +67,33 @@ impl Global {
             _ => return None,
         })
     }
+
+    /// A GLOBAL_REQUEST that wants an answer.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let (name, listen): (&[u8], _) = match self {
+            Self::Listen(listen @ Listen::Tcp { .. }) => (b"tcpip-forward", listen),
+            Self::Cancel(listen @ Listen::Tcp { .. }) => (b"cancel-tcpip-forward", listen),
+            Self::Listen(listen @ Listen::Unix { .. }) => {
+                (b"streamlocal-forward@openssh.com", listen)
+            }
+            Self::Cancel(listen @ Listen::Unix { .. }) => {
+                (b"cancel-streamlocal-forward@openssh.com", listen)
+            }
+        };
+        let mut out = vec![message::GLOBAL_REQUEST];
+        out.put_string(name);
+        out.put_boolean(true);
+        match listen {
+            Listen::Tcp { address, port } => put_place(&mut out, address, *port),
+            Listen::Unix { path } => out.put_string(path),
+        }
+        out
+    }
+}
+
+fn put_place(out: &mut Vec<u8>, host: &str, port: u16) {
+    out.put_string(host.as_bytes());
+    out.extend_from_slice(&u32::from(port).to_be_bytes());
 }
 
 /// Why a channel is refused (RFC 4254 section 5.1).
@@ -87,7 +110,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(super) fn code(self) -> u32 {
+    /// Its number.
+    #[must_use]
+    pub fn code(self) -> u32 {
         match self {
             Self::Prohibited => 1,
             Self::ConnectFailed => 2,
@@ -102,6 +127,8 @@ impl Reason {
 pub(super) enum Kind {
     Session,
     Direct(Target),
+    /// From a listener of ours at the server.
+    Forwarded(Listen),
     /// Nothing that we can do, and why.
     Refused(Reason, &'static str),
 }
@@ -109,25 +136,30 @@ pub(super) enum Kind {
 /// A CHANNEL_OPEN.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Open {
-    /// The client's number, window and largest packet.
+    /// The peer's number, window and largest packet.
     pub(super) theirs: [u32; 3],
     pub(super) kind: Kind,
 }
 
 impl Open {
-    pub(super) fn parse(payload: &[u8]) -> Result<Self, Error> {
+    /// Reads one. A server is asked for other kinds than a client.
+    pub(super) fn parse(payload: &[u8], serves: bool) -> Result<Self, Error> {
         let mut reader = Reader::new(payload, "channel request");
         reader.byte()?;
         let name = reader.string()?;
         let theirs = [reader.u32()?, reader.u32()?, reader.u32()?];
+        let no_place = Kind::Refused(Reason::ConnectFailed, "not a host and a port");
         let kind = match name {
-            SESSION => Kind::Session,
-            b"direct-tcpip" => match tcp_target(&mut reader) {
-                Some(target) => Kind::Direct(target),
-                None => Kind::Refused(Reason::ConnectFailed, "not a host and a port"),
-            },
-            b"direct-streamlocal@openssh.com" => {
+            b"session" if serves => Kind::Session,
+            b"direct-tcpip" if serves => place(&mut reader)
+                .map_or(no_place, |(host, port)| Kind::Direct(Target::Tcp { host, port })),
+            b"direct-streamlocal@openssh.com" if serves => {
                 Kind::Direct(Target::Unix { path: reader.string()?.to_vec() })
+            }
+            b"forwarded-tcpip" if !serves => place(&mut reader)
+                .map_or(no_place, |(address, port)| Kind::Forwarded(Listen::Tcp { address, port })),
+            b"forwarded-streamlocal@openssh.com" if !serves => {
+                Kind::Forwarded(Listen::Unix { path: reader.string()?.to_vec() })
             }
             _ => Kind::Refused(Reason::UnknownType, "unknown channel type"),
         };
@@ -135,18 +167,17 @@ impl Open {
     }
 }
 
-fn tcp_target(reader: &mut Reader<'_>) -> Option<Target> {
+/// A host and its port.
+fn place(reader: &mut Reader<'_>) -> Option<(String, u16)> {
     let host = reader.text().ok()?.to_owned();
-    Some(Target::Tcp { host, port: port(reader)? })
+    Some((host, reader.u32().ok()?.try_into().ok()?))
 }
 
-fn port(reader: &mut Reader<'_>) -> Option<u16> {
-    reader.u32().ok()?.try_into().ok()
-}
-
-/// A channel that the server opens to the client.
+/// A channel that is asked for: the first by a client, the others by a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
+    /// A connection to a host that the server reaches.
+    Direct(Target),
     /// A connection to a TCP listener that the client has asked for.
     ForwardedTcp {
         /// The listener's address, as the client had said it.
@@ -174,6 +205,8 @@ impl Outgoing {
     /// A CHANNEL_OPEN with our number, window and largest packet.
     pub(super) fn encode(&self, ours: [u32; 3]) -> Vec<u8> {
         let name: &[u8] = match self {
+            Self::Direct(Target::Tcp { .. }) => b"direct-tcpip",
+            Self::Direct(Target::Unix { .. }) => b"direct-streamlocal@openssh.com",
             Self::ForwardedTcp { .. } => b"forwarded-tcpip",
             Self::ForwardedUnix { .. } => b"forwarded-streamlocal@openssh.com",
             Self::Agent => b"auth-agent@openssh.com",
@@ -184,20 +217,26 @@ impl Outgoing {
         for number in ours {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        let mut place = |(host, port): (&str, u16)| {
-            out.put_string(host.as_bytes());
-            out.extend_from_slice(&u32::from(port).to_be_bytes());
-        };
         match self {
+            Self::Direct(Target::Tcp { host, port }) => {
+                put_place(&mut out, host, *port);
+                // Whence it comes is nobody's business there.
+                put_place(&mut out, "127.0.0.1", 0);
+            }
+            Self::Direct(Target::Unix { path }) => {
+                out.put_string(path);
+                // Reserved (OpenSSH PROTOCOL section 2.4).
+                put_place(&mut out, "", 0);
+            }
             Self::ForwardedTcp { address, port, origin } => {
-                place((address, *port));
-                place((&origin.0, origin.1));
+                put_place(&mut out, address, *port);
+                put_place(&mut out, &origin.0, origin.1);
             }
             Self::ForwardedUnix { path } => {
                 out.put_string(path);
                 out.put_string(b"");
             }
-            Self::X11 { origin } => place((&origin.0, origin.1)),
+            Self::X11 { origin } => put_place(&mut out, &origin.0, origin.1),
             Self::Agent => {}
         }
         out
@@ -213,7 +252,7 @@ mod tests {
         out.put_string(name);
         out.extend_from_slice(&[0, 0, 0, 3, 0, 0, 16, 0, 0, 0, 4, 0]);
         out.extend_from_slice(fields);
-        Open::parse(&out).map(|open| {
+        Open::parse(&out, true).map(|open| {
             assert_eq!(open.theirs, [3, 4096, 1024]);
             open.kind
         })
@@ -256,6 +295,50 @@ mod tests {
             Some(Global::Cancel(listen))
         );
         assert_eq!(parse(b"keepalive@openssh.com", b""), None);
+    }
+
+    #[test]
+    fn what_a_client_asks_for_is_read_as_it_was_meant() {
+        let targets = [
+            Target::Tcp { host: "db.internal".into(), port: 5432 },
+            Target::Unix { path: b"/run/\xff.sock".to_vec() },
+        ];
+        for target in targets {
+            let open = Open::parse(&Outgoing::Direct(target.clone()).encode([1, 2, 3]), true);
+            assert_eq!(open, Ok(Open { theirs: [1, 2, 3], kind: Kind::Direct(target) }));
+        }
+        let tcp = Listen::Tcp { address: "localhost".into(), port: 9000 };
+        let unix = Listen::Unix { path: b"/s".to_vec() };
+        for listen in [tcp, unix] {
+            for request in [Global::Listen(listen.clone()), Global::Cancel(listen)] {
+                let bytes = request.encode();
+                let mut reader = Reader::new(&bytes[1..], "global request");
+                let name = reader.string().unwrap();
+                assert_eq!(reader.boolean(), Ok(true));
+                assert_eq!(Global::parse(name, &mut reader), Some(request));
+            }
+        }
+    }
+
+    #[test]
+    fn either_side_is_asked_for_its_own_kinds_only() {
+        let tcp = Outgoing::ForwardedTcp {
+            address: "localhost".into(),
+            port: 80,
+            origin: ("::1".into(), 4000),
+        };
+        let unix = Outgoing::ForwardedUnix { path: b"/s".to_vec() };
+        let unknown = Kind::Refused(Reason::UnknownType, "unknown channel type");
+        for (outgoing, listen) in [
+            (tcp, Listen::Tcp { address: "localhost".into(), port: 80 }),
+            (unix, Listen::Unix { path: b"/s".to_vec() }),
+        ] {
+            let bytes = outgoing.encode([1, 2, 3]);
+            assert_eq!(Open::parse(&bytes, false).unwrap().kind, Kind::Forwarded(listen));
+            assert_eq!(Open::parse(&bytes, true).unwrap().kind, unknown);
+        }
+        let direct = Outgoing::Direct(Target::Unix { path: b"/s".to_vec() });
+        assert_eq!(Open::parse(&direct.encode([1, 2, 3]), false).unwrap().kind, unknown);
     }
 
     /// The fields as RFC 4254 section 7.2 and OpenSSH's PROTOCOL have them.
