@@ -267,6 +267,15 @@ impl Handle {
         Ok(stream)
     }
 
+    /// Datagrams between a port of our own and one of an agent. May be asked for before the agent
+    /// is reachable: what is sent then waits for the tunnel, as far as there is room.
+    ///
+    /// # Errors
+    /// `NotConnected` when the tailnet is gone, and what the stack says when it has no port left.
+    pub fn datagrams(&self, peer: PeerId, port: u16) -> io::Result<UdpFlow> {
+        UdpFlow::open(&self.shared, peer, port)
+    }
+
     /// One round trip through the tunnel to the peer's own stack.
     ///
     /// # Errors

@@ -159,9 +159,9 @@ impl std::fmt::Debug for SynReceived {
     }
 }
 
-/// Datagrams between one port of a peer and one of ours. Its first datagram waits to be received.
-/// How long it may be idle is its owner's business; dropping it ends it, and the next datagram
-/// begins another.
+/// Datagrams between one port of a peer and one of ours. One that the peer began has its first
+/// datagram waiting to be received. How long it may be idle is its owner's business; dropping it
+/// ends it, and the peer's next datagram begins another.
 pub struct UdpFlow {
     shared: Arc<Shared>,
     id: UdpId,
@@ -171,6 +171,19 @@ pub struct UdpFlow {
 }
 
 impl UdpFlow {
+    /// Begins one to a port of this peer, from a free one of ours.
+    pub(super) fn open(shared: &Arc<Shared>, peer: PeerId, port: u16) -> io::Result<Self> {
+        let mut core = shared.lock();
+        if core.closed {
+            return Err(stream::gone());
+        }
+        let stack = core.engine.stack();
+        let id = stack.udp_bind(None).map_err(io::Error::other)?;
+        let local = SocketAddrV6::new(stack.address(), stack.udp_port(id).unwrap_or(0), 0, 0);
+        let remote = SocketAddrV6::new(peer.agent_address(), port, 0, 0);
+        Ok(Self { shared: Arc::clone(shared), id, peer, local, remote })
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn peer(&self) -> PeerId {
@@ -203,15 +216,19 @@ impl UdpFlow {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    fn poll_recv(&self, cx: &Context<'_>) -> Poll<io::Result<BytesMut>> {
+    /// As [`UdpFlow::recv`].
+    pub fn poll_recv(&self, cx: &Context<'_>) -> Poll<io::Result<BytesMut>> {
         let mut core = self.shared.lock();
         if core.closed {
             return Poll::Ready(Err(stream::gone()));
         }
-        match core.engine.stack().udp_recv(self.id) {
-            Some((_, payload)) => Poll::Ready(Ok(payload)),
-            None => core.wait_for_datagram(self.id, cx),
+        // A port that we opened hears whoever sends to it.
+        while let Some((from, payload)) = core.engine.stack().udp_recv(self.id) {
+            if (from.ip(), from.port()) == (self.remote.ip(), self.remote.port()) {
+                return Poll::Ready(Ok(payload));
+            }
         }
+        core.wait_for_datagram(self.id, cx)
     }
 
     /// Sends a datagram back; when too many wait already it is dropped, as networks do.
