@@ -48,8 +48,8 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "login" -d 'Log in
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "list" -d 'List workspaces and their states'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ls" -d 'List workspaces and their states'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
-complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward ports and sockets to a workspace and back'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
@@ -175,11 +175,19 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s q -l quiet -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s p -l tcp -d 'TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l udp -d 'UDP ports to forward; not supported yet [env: CODER_PORT_FORWARD_UDP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l udp -d 'UDP ports to forward; repeatable [env: CODER_PORT_FORWARD_UDP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s L -l local -d 'Forward a local port or socket to a host or socket that the workspace reaches; repeatable' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s R -l remote -d 'Forward a port or socket of the workspace to a host or socket reached from here; repeatable' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s D -l dynamic -d 'Local SOCKS 5 port for connections from the workspace to anywhere; repeatable' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l disable-autostart -d 'Do not start a stopped workspace' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l wait -d 'Whether to wait for the workspace\'s start scripts; auto does not' -r -f -a "yes\t''
 no\t''
 auto\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l wait-remote -d 'Be ready only when all places that TCP forwards lead to accept a connection; fail if they do not within this time of the first tunnel' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l ready-file -d 'Write a JSON line to this file when ready, and remove it at the end' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l ready-fd -d 'Write a JSON line to this inherited descriptor when ready' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s o -l output -d 'What to write to standard output when ready' -r -f -a "text\t'Nothing'
+json\t'One line with all forwards'"
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l token -d 'Session token; the variable keeps it out of the process list' -r
@@ -200,11 +208,19 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s q -l 
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s p -l tcp -d 'TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l udp -d 'UDP ports to forward; not supported yet [env: CODER_PORT_FORWARD_UDP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l udp -d 'UDP ports to forward; repeatable [env: CODER_PORT_FORWARD_UDP]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s L -l local -d 'Forward a local port or socket to a host or socket that the workspace reaches; repeatable' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s R -l remote -d 'Forward a port or socket of the workspace to a host or socket reached from here; repeatable' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s D -l dynamic -d 'Local SOCKS 5 port for connections from the workspace to anywhere; repeatable' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l disable-autostart -d 'Do not start a stopped workspace' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l wait -d 'Whether to wait for the workspace\'s start scripts; auto does not' -r -f -a "yes\t''
 no\t''
 auto\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l wait-remote -d 'Be ready only when all places that TCP forwards lead to accept a connection; fail if they do not within this time of the first tunnel' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l ready-file -d 'Write a JSON line to this file when ready, and remove it at the end' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l ready-fd -d 'Write a JSON line to this inherited descriptor when ready' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s o -l output -d 'What to write to standard output when ready' -r -f -a "text\t'Nothing'
+json\t'One line with all forwards'"
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l token -d 'Session token; the variable keeps it out of the process list' -r
@@ -555,7 +571,7 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help
 complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
 complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
 complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "port-forward" -d 'Forward local ports to ports of a workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
 complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
 complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
 complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'

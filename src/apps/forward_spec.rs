@@ -1,38 +1,102 @@
-//! What `--tcp` says: which local ports lead to which ports of the workspace.
+//! What is forwarded: both ends of each forward, and how they are written.
 //!
-//! ```text
-//! list  = spec *( "," spec )            ; blanks around a spec are trimmed
-//! spec  = [ bind ":" ] range [ ":" range ]
-//! bind  = IPv4 dotted quad | "[" IPv6 "]"
-//! range = port [ "-" port ]
-//! ```
+//! | flag | grammar |
+//! |---|---|
+//! | `--tcp`, `--udp` | that of the `coder` client (coder/coder: cli/portforward.go) |
+//! | `-L`, `-R`, `-D` | that of OpenSSH (ssh(1)), with ranges |
 //!
-//! The order is local:remote, as with `ssh -L`. This is the grammar of the `coder` client
-//! (coder/coder: cli/portforward.go) and one thing more: the single local port 0 asks for a free
-//! one.
+//! The local end comes first (with `-R`, the end in the workspace), and port 0 of a listener takes
+//! a free one. A [`Forward`] prints as the value of its flag.
+
+mod ends;
+mod ports;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
 };
 
+pub use self::ends::EndError;
+pub(super) use self::ends::is_name;
+pub use self::ports::RangeError;
 use crate::ui::quoted;
 
-/// One local port and the port of the workspace that it leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forward {
-    /// The local address; `None` means both loopbacks.
-    pub bind: Option<IpAddr>,
-    /// The local port; 0 asks for a free one.
-    pub local: u16,
-    /// The port in the workspace, never 0.
-    pub remote: u16,
+/// Where something listens: which addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bind {
+    /// Both loopbacks, of which IPv6 may be missing.
+    Loopback,
+    /// Every address of the host; only when it was written out.
+    Any,
+    /// This one.
+    Address(IpAddr),
+}
+
+/// A port that somebody listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// On which addresses.
+    pub bind: Bind,
+    /// 0 asks for a free one.
+    pub port: u16,
+}
+
+/// Where connections come in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Listen {
+    /// At a TCP port.
+    Port(Port),
+    /// At a Unix socket.
+    Socket(PathBuf),
+}
+
+/// Where connections go to, as seen from the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// 127.0.0.1 and this port, never 0.
+    Port(u16),
+    /// A name or an address, and a port, never 0.
+    Host(String, u16),
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+/// One forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forward {
+    /// `--tcp` and `-L`: connections from here to there.
+    Local(Listen, Place),
+    /// `--udp`: datagrams from here to a port of the workspace.
+    Udp(Port, u16),
+    /// `-D`: connections from here to wherever SOCKS asks.
+    Socks(Port),
+    /// `-R`: connections from the workspace to here.
+    Remote(Listen, Place),
+}
+
+/// The specifications of a command line, flag by flag.
+#[derive(Debug, Clone, Default)]
+pub struct Specs {
+    /// `--tcp`; each may be a list.
+    pub tcp: Vec<String>,
+    /// `--udp`; each may be a list.
+    pub udp: Vec<String>,
+    /// `-L`.
+    pub local: Vec<String>,
+    /// `-R`.
+    pub remote: Vec<String>,
+    /// `-D`.
+    pub dynamic: Vec<String>,
 }
 
 /// A specification that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// It does not follow the grammar.
+    /// It does not follow the grammar of ports.
     #[error("invalid port specification {0}")]
     Syntax(String),
     /// It follows the grammar, but not the meaning of its numbers.
@@ -43,54 +107,47 @@ pub enum SpecError {
         /// What is wrong with it.
         cause: RangeError,
     },
-    /// Two specifications ask for the same local port.
-    #[error("local tcp host:{host} port:{port} is specified twice")]
-    Twice {
-        /// The local address.
-        host: IpAddr,
-        /// The local port.
-        port: u16,
+    /// It does not follow the grammar of `-L`, `-R` and `-D`.
+    #[error("invalid forward {flag} {spec}: {cause}")]
+    End {
+        /// The flag.
+        flag: &'static str,
+        /// The specification, quoted.
+        spec: String,
+        /// What is wrong with it.
+        cause: EndError,
     },
+    /// Two specifications ask for the same listener.
+    #[error("{0} is specified twice")]
+    Twice(String),
     /// No specification at all.
     #[error("no port-forwards requested")]
     Nothing,
 }
 
-/// What can be wrong with the numbers of a specification.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RangeError {
-    /// Port 0 on the remote side or in a range.
-    #[error("port cannot be 0")]
-    Zero,
-    /// A number that is no port.
-    #[error("port {0} is above 65535")]
-    TooHigh(String),
-    /// A range that runs backwards.
-    #[error("range end port {end} is less than start port {start}")]
-    Reversed {
-        /// Its first port.
-        start: u16,
-        /// Its last port.
-        end: u16,
-    },
-    /// A local and a remote range that do not pair up.
-    #[error("port ranges must be the same length, got {local} ports forwarded to {remote} ports")]
-    Lengths {
-        /// Ports in the local range.
-        local: usize,
-        /// Ports in the remote range.
-        remote: usize,
-    },
-}
-
-/// Reads all specifications of a command. Each element may itself be a list.
+/// Reads all specifications of a command.
 ///
 /// # Errors
 /// The first specification that cannot be used, or that there is none.
-pub fn parse<S: AsRef<str>>(lists: &[S]) -> Result<Vec<Forward>, SpecError> {
+pub fn parse(specs: &Specs) -> Result<Vec<Forward>, SpecError> {
     let mut forwards = Vec::new();
-    for spec in lists.iter().flat_map(|list| list.as_ref().split(',')) {
-        forwards.extend(parse_one(spec.trim())?);
+    for (from, to) in ports::parse(&specs.tcp)? {
+        forwards.push(Forward::Local(Listen::Port(from), Place::Port(to)));
+    }
+    for (from, to) in ports::parse(&specs.udp)? {
+        forwards.push(Forward::Udp(from, to));
+    }
+    for spec in &specs.local {
+        let pairs = ends::parse_pair(spec).map_err(|cause| end_error("-L", spec, cause))?;
+        forwards.extend(pairs.into_iter().map(|(from, to)| Forward::Local(from, to)));
+    }
+    for spec in &specs.remote {
+        let pairs = ends::parse_pair(spec).map_err(|cause| end_error("-R", spec, cause))?;
+        forwards.extend(pairs.into_iter().map(|(from, to)| Forward::Remote(from, to)));
+    }
+    for spec in &specs.dynamic {
+        let port = ends::parse_port(spec).map_err(|cause| end_error("-D", spec, cause))?;
+        forwards.push(Forward::Socks(port));
     }
     if forwards.is_empty() {
         return Err(SpecError::Nothing);
@@ -99,184 +156,135 @@ pub fn parse<S: AsRef<str>>(lists: &[S]) -> Result<Vec<Forward>, SpecError> {
     Ok(forwards)
 }
 
-fn parse_one(spec: &str) -> Result<impl Iterator<Item = Forward>, SpecError> {
-    let syntax = || SpecError::Syntax(quoted(spec));
-    let numbers = |cause| SpecError::Range { spec: quoted(spec), cause };
-    let (bind, ranges) = split_bind(spec).ok_or_else(syntax)?;
-    let (local, remote) = match ranges.split_once(':') {
-        Some((local, remote)) => (local, Some(remote)),
-        None => (ranges, None),
-    };
-    let local = Range::parse(local).ok_or_else(syntax)?.map_err(numbers)?;
-    let remote = match remote {
-        Some(remote) => Range::parse(remote).ok_or_else(syntax)?.map_err(numbers)?,
-        None => local,
-    };
-    // Only a single local port may be left to the system.
-    if remote.first == 0 || (local.first == 0 && local.last != 0) {
-        return Err(numbers(RangeError::Zero));
-    }
-    if local.len() != remote.len() {
-        return Err(numbers(RangeError::Lengths { local: local.len(), remote: remote.len() }));
-    }
-    let pairs = (local.first..=local.last).zip(remote.first..=remote.last);
-    Ok(pairs.map(move |(local, remote)| Forward { bind, local, remote }))
-}
-
-/// Splits the local address off.
-fn split_bind(spec: &str) -> Option<(Option<IpAddr>, &str)> {
-    if let Some(rest) = spec.strip_prefix('[') {
-        let (address, ranges) = rest.split_once("]:")?;
-        return Some((Some(address.parse::<Ipv6Addr>().ok()?.into()), ranges));
-    }
-    match spec.split_once(':') {
-        Some((address, ranges)) if address.contains('.') => {
-            Some((Some(address.parse::<Ipv4Addr>().ok()?.into()), ranges))
-        }
-        _ => Some((None, spec)),
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Range {
-    first: u16,
-    last: u16,
-}
-
-impl Range {
-    /// `None` where it is not even a number.
-    fn parse(text: &str) -> Option<Result<Self, RangeError>> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = match (port(first)?, port(last)?) {
-            (Ok(first), Ok(last)) => (first, last),
-            (Err(error), _) | (_, Err(error)) => return Some(Err(error)),
-        };
-        if last < first {
-            return Some(Err(RangeError::Reversed { start: first, end: last }));
-        }
-        Some(Ok(Self { first, last }))
-    }
-
-    fn len(self) -> usize {
-        usize::from(self.last - self.first) + 1
-    }
-}
-
-fn port(text: &str) -> Option<Result<u16, RangeError>> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(text.parse().map_err(|_| RangeError::TooHigh(text.chars().take(12).collect())))
+fn end_error(flag: &'static str, spec: &str, cause: EndError) -> SpecError {
+    SpecError::End { flag, spec: quoted(spec), cause }
 }
 
 fn refuse_twice(forwards: &[Forward]) -> Result<(), SpecError> {
     let mut taken = BTreeSet::new();
-    for forward in forwards.iter().filter(|forward| forward.local != 0) {
-        let implied = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
-        let hosts = match &forward.bind {
-            Some(host) => std::slice::from_ref(host),
-            None => &implied,
+    let mut take = |what: String| match taken.insert(what.clone()) {
+        true => Ok(()),
+        false => Err(SpecError::Twice(what)),
+    };
+    for forward in forwards {
+        let (side, listen) = match forward {
+            Forward::Local(listen, _) => ("local tcp", listen.clone()),
+            Forward::Socks(port) => ("local tcp", Listen::Port(*port)),
+            Forward::Udp(port, _) => ("local udp", Listen::Port(*port)),
+            Forward::Remote(listen, _) => ("remote tcp", listen.clone()),
         };
-        for &host in hosts {
-            if !taken.insert((host, forward.local)) {
-                return Err(SpecError::Twice { host, port: forward.local });
+        match listen {
+            Listen::Port(Port { port: 0, .. }) => {}
+            Listen::Port(Port { bind, port }) => {
+                for host in bind.hosts() {
+                    take(format!("{side} host:{host} port:{port}"))?;
+                }
+            }
+            Listen::Socket(path) => {
+                let side = side.trim_end_matches(" tcp");
+                take(format!("{side} socket {}", quoted(&path.to_string_lossy())))?;
             }
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+impl Bind {
+    /// The addresses that it means, the one that is required first.
+    #[must_use]
+    pub fn hosts(self) -> Vec<IpAddr> {
+        match self {
+            Self::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Self::Any => vec![Ipv6Addr::UNSPECIFIED.into()],
+            Self::Address(address) => vec![address],
+        }
+    }
+}
 
-    use super::*;
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match self.bind {
+            Bind::Loopback => write!(f, "{port}"),
+            Bind::Any => write!(f, "*:{port}"),
+            Bind::Address(address) => write!(f, "{}", std::net::SocketAddr::new(address, port)),
+        }
+    }
+}
 
-    fn shown(list: &str) -> String {
-        match parse(&[list]) {
-            Ok(forwards) => {
-                let one = |f: &Forward| match f.bind {
-                    Some(bind) => format!("{bind} {}>{}", f.local, f.remote),
-                    None => format!("{}>{}", f.local, f.remote),
-                };
-                forwards.iter().map(one).collect::<Vec<_>>().join(" ")
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => port.fmt(f),
+            Self::Socket(path) => ends::write_path(f, path),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Socket(path) => ends::write_path(f, path),
+        }
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(from, to) | Self::Remote(from, to) => write!(f, "{from}:{to}"),
+            Self::Udp(from, to) => write!(f, "{from}:{to}"),
+            Self::Socks(from) => from.fmt(f),
+        }
+    }
+}
+
+impl Listen {
+    /// The listener as a URL, for people.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Port(Port { bind, port }) => {
+                let host = bind.hosts().first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
+                format!("tcp://{}", std::net::SocketAddr::new(host, *port))
             }
-            Err(error) => error.to_string(),
+            Self::Socket(path) => format!("unix://{}", path.display()),
+        }
+    }
+}
+
+impl Place {
+    /// The place as a URL, for people.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Port(port) => format!("tcp://127.0.0.1:{port}"),
+            Self::Host(..) => format!("tcp://{self}"),
+            Self::Socket(path) => format!("unix://{}", path.display()),
         }
     }
 
-    #[test]
-    fn every_form_is_read() {
-        for (list, forwards) in [
-            ("8080", "8080>8080"),
-            ("5678:1234", "5678>1234"),
-            ("8000-8002", "8000>8000 8001>8001 8002>8002"),
-            ("10000-10001:10010-10011", "10000>10010 10001>10011"),
-            ("0.0.0.0:8080:80", "0.0.0.0 8080>80"),
-            ("127.0.0.1:4000-4001", "127.0.0.1 4000>4000 127.0.0.1 4001>4001"),
-            ("[::1]:4000-4001:5000-5001", "::1 4000>5000 ::1 4001>5001"),
-            ("8080, 9000:3000 ,9090-9091", "8080>8080 9000>3000 9090>9090 9091>9091"),
-            ("0:80", "0>80"),
-            ("0:80,0:80,127.0.0.1:0:81", "0>80 0>80 127.0.0.1 0>81"),
-            ("65535", "65535>65535"),
-            ("65534-65535:1-2", "65534>1 65535>2"),
-        ] {
-            assert_eq!(shown(list), forwards, "{list}");
+    /// Its port, if it is not a socket.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Port(port) | Self::Host(_, port) => Some(*port),
+            Self::Socket(_) => None,
         }
     }
 
-    #[test]
-    fn a_range_that_ends_at_the_highest_port_ends() {
-        assert_eq!(parse(&["1-65535"]).unwrap().len(), 65535);
-    }
-
-    #[test]
-    fn everything_else_is_refused_by_name() {
-        for (list, error) in [
-            ("", "invalid port specification ``"),
-            ("8080,", "invalid port specification ``"),
-            ("localhost:80", "invalid port specification `localhost:80`"),
-            ("localhost:80:80", "invalid port specification `localhost:80:80`"),
-            ("*:80:80", "invalid port specification `*:80:80`"),
-            ("127.0.0.1", "invalid port specification `127.0.0.1`"),
-            ("127.0.0.1:", "invalid port specification `127.0.0.1:`"),
-            ("[::1]", "invalid port specification `[::1]`"),
-            ("[::1%lo]:80", "invalid port specification `[::1%lo]:80`"),
-            ("::1:80", "invalid port specification `::1:80`"),
-            ("1.2.3:80:80", "invalid port specification `1.2.3:80:80`"),
-            ("80:10.0.0.1:80", "invalid port specification `80:10.0.0.1:80`"),
-            ("80:81:82", "invalid port specification `80:81:82`"),
-            ("80:", "invalid port specification `80:`"),
-            (":80", "invalid port specification `:80`"),
-            ("+80", "invalid port specification `+80`"),
-            ("80-", "invalid port specification `80-`"),
-            ("80-81-82", "invalid port specification `80-81-82`"),
-            ("/tmp/a.sock:80", "invalid port specification `/tmp/a.sock:80`"),
-            ("8\n0", "invalid port specification `8\\n0`"),
-            ("0", "invalid port specification `0`: port cannot be 0"),
-            ("80:0", "invalid port specification `80:0`: port cannot be 0"),
-            ("0-2:80-82", "invalid port specification `0-2:80-82`: port cannot be 0"),
-            ("70000", "invalid port specification `70000`: port 70000 is above 65535"),
-            ("9-8", "invalid port specification `9-8`: range end port 8 is less than start port 9"),
-            (
-                "80:80-81",
-                "invalid port specification `80:80-81`: port ranges must be the same length, got \
-                 1 ports forwarded to 2 ports",
-            ),
-            ("8080,8080:80", "local tcp host:127.0.0.1 port:8080 is specified twice"),
-            ("8080,[::1]:8080:80", "local tcp host:::1 port:8080 is specified twice"),
-        ] {
-            assert_eq!(shown(list), error, "{list}");
-        }
-        assert_eq!(parse::<&str>(&[]), Err(SpecError::Nothing));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics_and_what_is_read_is_whole(text in "[0-9:.,\\[\\] -]{0,40}|.{0,20}") {
-            if let Ok(forwards) = parse(&[text]) {
-                prop_assert!(forwards.iter().all(|forward| forward.remote != 0));
+    /// Whether it is the host itself that the connection is made from.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Port(_) => true,
+            Self::Host(host, _) => {
+                host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
             }
+            Self::Socket(_) => false,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod terminal;
 
 use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
@@ -50,6 +51,12 @@ pub trait Tunnel: Send + Sync {
     fn splice(&self, local: tokio::net::TcpStream, port: u16)
     -> BoxFuture<'_, io::Result<Spliced>>;
 
+    /// Datagrams to and from `port` of the workspace, from a port of their own.
+    ///
+    /// # Errors
+    /// `NotConnected` when the tunnel is gone.
+    fn datagrams(&self, port: u16) -> io::Result<Box<dyn Datagrams>>;
+
     /// One round trip through the tunnel.
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>>;
 
@@ -77,6 +84,22 @@ impl fmt::Display for Path {
             Self::None => f.write_str("without a way to it"),
         }
     }
+}
+
+/// Datagrams between here and one port of the workspace. Dropping it ends that.
+pub trait Datagrams: Send + Sync {
+    /// Sends one; when too many wait already it is dropped, as networks do.
+    ///
+    /// # Errors
+    /// `InvalidInput` for one that does not fit a packet of the tunnel, `NotConnected` when the
+    /// tunnel is gone.
+    fn send(&self, payload: &[u8]) -> io::Result<()>;
+
+    /// The next one. For one task at a time; nothing is lost when it is not asked again.
+    ///
+    /// # Errors
+    /// `NotConnected` when the tunnel is gone.
+    fn poll_recv(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<BytesMut>>;
 }
 
 /// How many bytes a spliced connection carried.

@@ -1,21 +1,39 @@
-//! Local ports that lead to ports of the workspace.
+//! Forwards: local ports and sockets that lead to the workspace, and the other way round.
 //!
-//! All listeners are bound before the workspace is touched, and stay open until the end: while
+//! All local listeners are bound before the workspace is touched, and stay open until the end: while
 //! the tunnel is not there (the workspace starts, or was lost), local connections are accepted
-//! and wait for it, for a bounded time. Each connection is spliced to the workspace on its own; a
+//! and wait for it, for a bounded time. Each connection is carried to the workspace on its own; a
 //! dial that fails resets that one connection and says one line.
 //!
 //! ```text
-//! prepare ─► listeners ─► one task each: accept ─► wait for a tunnel ─► splice
-//! run ─────► attach: `Ready!` · detach: wait · signal or close: listeners shut, drain, done
+//! prepare ─► listeners ─► one task each: accept ─► wait for a way ─► connect ─► splice
+//! run ─────► attach: a way · listeners in the workspace · remote ends answer ─► `Ready!`
+//!            detach: wait
+//!            signal or close: listeners shut, drain, done
 //!            a command to run under it starts with `Ready!`, gets the signals, and its end is ours
 //! ```
+//!
+//! | module | |
+//! | --- | --- |
+//! | `bind` | local TCP and UDP ports and Unix sockets |
+//! | `way` | a tunnel, and connections through it to ports, hosts and sockets |
+//! | `serve`, `socks` | one listener and its connections; those that ask where to go |
+//! | `datagrams` | UDP |
+//! | `reverse` | listeners in the workspace |
+//! | `probe`, `announce`, `report` | whether the remote ends answer, and who is told that all is ready |
 
+mod announce;
 mod bind;
+mod datagrams;
 mod failures;
+mod probe;
+mod report;
+mod reverse;
 mod serve;
+mod socks;
+mod way;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -23,8 +41,8 @@ use tokio::{
 };
 
 use super::{
-    App, BoxFuture, Context, End, Event, Tunnel,
-    forward_spec::Forward,
+    App, BoxFuture, Context, End, Event,
+    forward_spec::{Forward, Listen, Place, Port},
     run_under::{self, Command},
 };
 use crate::{
@@ -32,8 +50,13 @@ use crate::{
     signal::Signal,
     ui::Ui,
 };
-use bind::Listener;
+pub use announce::Announce;
+use announce::Announcer;
+use bind::{Bound, To};
 use failures::Failures;
+use report::Forwarded;
+use reverse::{Reverse, Word};
+use way::Way;
 
 /// Connections carried at once over all listeners. Further ones are accepted one per listener and
 /// wait, the rest queues in the kernel: a flood costs bounded memory here, and a browser or a test
@@ -48,17 +71,45 @@ const DRAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct PortForward {
     forwards: Vec<Forward>,
-    listeners: Vec<Listener>,
+    bound: Bound,
+    workspace: String,
+    announce: Announce,
+    announcer: Option<Announcer>,
+    wait_remote: Option<Duration>,
     command: Option<Command>,
     /// Ports that are safe although the workspace shares this host; `None` where it does not.
     shared_host: Option<&'static [u16]>,
 }
 
 impl PortForward {
-    /// Will serve these forwards.
+    /// Will serve these forwards of a workspace, which is named as the user knows it.
     #[must_use]
-    pub fn new(forwards: Vec<Forward>) -> Self {
-        Self { forwards, listeners: Vec::new(), command: None, shared_host: None }
+    pub fn new(forwards: Vec<Forward>, workspace: impl Into<String>) -> Self {
+        Self {
+            forwards,
+            bound: Bound::default(),
+            workspace: workspace.into(),
+            announce: Announce::default(),
+            announcer: None,
+            wait_remote: None,
+            command: None,
+            shared_host: None,
+        }
+    }
+
+    /// Tells others, too, that all is ready.
+    #[must_use]
+    pub fn announcing(mut self, announce: Announce) -> Self {
+        self.announce = announce;
+        self
+    }
+
+    /// Is ready once all places that TCP forwards lead to have answered, and fails when they have
+    /// not after this time.
+    #[must_use]
+    pub fn waiting_for_remote(mut self, limit: Option<Duration>) -> Self {
+        self.wait_remote = limit;
+        self
     }
 
     /// The workspace is on this host: a forward that would dial its own listener is refused, but to
@@ -76,11 +127,51 @@ impl PortForward {
         self
     }
 
-    /// The local addresses that are bound, each with its port in the workspace; empty before
-    /// [`prepare`](App::prepare).
-    #[must_use]
-    pub fn bound(&self) -> Vec<(std::net::SocketAddr, u16)> {
-        self.listeners.iter().map(|listener| (listener.local, listener.remote)).collect()
+    /// Where TCP forwards lead.
+    fn places(&self) -> Vec<Place> {
+        let places = self.forwards.iter().filter_map(|forward| match forward {
+            Forward::Local(_, place) => Some(place.clone()),
+            Forward::Udp(..) | Forward::Socks(_) | Forward::Remote(..) => None,
+        });
+        places.collect()
+    }
+
+    fn reverse(&self) -> Vec<Reverse> {
+        let reverse = self.forwards.iter().filter_map(|forward| match forward {
+            Forward::Remote(listen, to) => Some(Reverse { listen: listen.clone(), to: to.clone() }),
+            Forward::Local(..) | Forward::Udp(..) | Forward::Socks(_) => None,
+        });
+        reverse.collect()
+    }
+
+    /// A connection that came back to the listener that accepted it would be forwarded again, for
+    /// ever.
+    fn refuse_loops(&self, inside: &[u16]) -> Result<(), CommandError> {
+        let bound: Vec<_> = self.bound.listeners.iter().map(|one| one.local.port()).collect();
+        let local = self.bound.listeners.iter().filter_map(|one| match &one.to {
+            To::Place(place) if place.is_loopback() => place.port(),
+            To::Place(_) | To::Socks => None,
+        });
+        let looping = local.filter(|port| bound.contains(&Some(*port)) && !inside.contains(port));
+        let reverse = self.forwards.iter().filter_map(|forward| match forward {
+            Forward::Remote(Listen::Port(Port { port, .. }), to)
+                if to.is_loopback() && to.port() == Some(*port) =>
+            {
+                Some(*port)
+            }
+            Forward::Remote(..) | Forward::Local(..) | Forward::Udp(..) | Forward::Socks(_) => None,
+        });
+        match looping.chain(reverse).next() {
+            None => Ok(()),
+            Some(port) => {
+                let why = format!(
+                    "the workspace is on this host, where port {port} is a listener of this very \
+                     forward"
+                );
+                Err(CommandError::msg(Kind::Local, why)
+                    .hint("choose another port for the listener, or 0 for a free one"))
+            }
+        }
     }
 }
 
@@ -88,61 +179,64 @@ impl App for PortForward {
     fn prepare<'a>(&'a mut self, ui: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
         Box::pin(async move {
             bind::allow_many_files();
-            for &forward in &self.forwards {
-                self.listeners.extend(bind::bind(forward, ui).await?);
+            self.announcer = Some(Announcer::prepare(self.announce.clone())?);
+            for forward in &self.forwards {
+                self.bound.add(forward, ui).await?;
             }
             if let Some(inside) = self.shared_host {
-                refuse_loops(&self.bound(), inside)?;
+                self.refuse_loops(inside)?;
             }
-            for Listener { local, remote, .. } in &self.listeners {
-                ui.line(format_args!(
-                    "Forwarding 'tcp://{local}' locally to 'tcp://127.0.0.1:{remote}' in the \
-                     workspace"
-                ));
+            for bind::Listener { local, to, .. } in &self.bound.listeners {
+                match to {
+                    To::Place(place) => say_forwarding(ui, local, &place.url()),
+                    To::Socks => ui.line(format_args!(
+                        "Forwarding 'socks5://{}' locally to wherever it asks for, from the \
+                         workspace",
+                        local.host_and_port()
+                    )),
+                }
+            }
+            for bind::Datagrams { local, to, .. } in &self.bound.datagrams {
+                say_forwarding(ui, format_args!("udp://{local}"), &format!("udp://127.0.0.1:{to}"));
             }
             Ok(())
         })
     }
 
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(run(self.listeners, self.command, context))
+        Box::pin(run(*self, context))
     }
 }
 
-/// A connection that came back to the listener that accepted it would be forwarded again, for ever.
-fn refuse_loops(bound: &[(std::net::SocketAddr, u16)], inside: &[u16]) -> Result<(), CommandError> {
-    let is_bound = |port: u16| bound.iter().any(|(local, _)| local.port() == port);
-    let mut remotes = bound.iter().map(|(_, remote)| *remote);
-    match remotes.find(|remote| is_bound(*remote) && !inside.contains(remote)) {
-        None => Ok(()),
-        Some(remote) => {
-            let why = format!(
-                "the workspace is on this host, where port {remote} is a listener of this very \
-                 forward"
-            );
-            Err(CommandError::msg(Kind::Local, why)
-                .hint(format!("choose another local port: --tcp 0:{remote}")))
-        }
-    }
+fn say_forwarding(ui: &Ui, from: impl std::fmt::Display, to: &str) {
+    ui.line(format_args!("Forwarding '{from}' locally to '{to}' in the workspace"));
 }
 
-/// What the task of a listener shares with all others.
+/// What the tasks of all forwards share.
 #[derive(Clone)]
 struct Shared {
-    tunnel: watch::Receiver<Option<Arc<dyn Tunnel>>>,
+    way: watch::Receiver<Option<Arc<Way>>>,
     events: mpsc::UnboundedSender<Event>,
     ui: Ui,
     permits: Arc<Semaphore>,
     failures: Arc<Failures>,
 }
 
-async fn run(listeners: Vec<Listener>, mut command: Option<Command>, context: Context) -> End {
+impl Shared {
+    /// Says that a place, as a URL, could not be reached from the workspace.
+    fn not_dialled(&self, place: &str, error: &io::Error) {
+        self.failures.tell(&self.ui, &format!("'{place}' in workspace"), error);
+    }
+}
+
+async fn run(app: PortForward, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
-    let ports = listeners.iter().map(|listener| (listener.local.port(), listener.remote));
-    let variables = run_under::variables(ports);
-    let mut child: Option<run_under::Running> = None;
+    let (reverse, places) = (app.reverse(), app.places());
+    let PortForward { bound, mut command, workspace, mut announcer, wait_remote, .. } = app;
+    let forwards = report::local(&bound);
+    let (ways, way) = watch::channel(None);
     let shared = Shared {
-        tunnel: tunnel.clone(),
+        way,
         events: events.clone(),
         ui: ui.clone(),
         permits: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
@@ -150,34 +244,77 @@ async fn run(listeners: Vec<Listener>, mut command: Option<Command>, context: Co
     };
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
-    for listener in listeners {
+    for listener in bound.listeners {
         serving.spawn(serve::serve(listener, shared.clone(), stopped.clone()));
+    }
+    for datagrams in bound.datagrams {
+        serving.spawn(datagrams::serve(datagrams, shared.clone(), stopped.clone()));
+    }
+    let has_reverse = !reverse.is_empty();
+    let mut state = Ready {
+        ways,
+        count: 0,
+        reverse_up: !has_reverse,
+        answered: wait_remote.is_none(),
+        forwards,
+        was: Was::Never,
+    };
+    let probing = probe::wait(shared.way.clone(), places, wait_remote.unwrap_or_default());
+    tokio::pin!(probing);
+    let (told, mut words) = mpsc::unbounded_channel();
+    let mut keeping = JoinSet::new();
+    if has_reverse {
+        keeping.spawn(reverse::keep(reverse, shared.clone(), told));
     }
     drop((shared, stopped));
 
-    let mut attached = Attached::Never;
+    let mut child: Option<run_under::Running> = None;
     let end = loop {
-        let up = tunnel.borrow_and_update().is_some();
-        attached = attached.turn(up, &ui, &events);
-        if up && let Some(command) = command.take() {
-            match command.start(&variables) {
-                Ok(running) => child = Some(running),
-                Err(error) => break End::Failed(error),
-            }
-        }
         tokio::select! {
-            changed = tunnel.changed() => if changed.is_err() { break End::Done(0) },
+            changed = tunnel.changed() => {
+                if changed.is_err() {
+                    break End::Done(0);
+                }
+                let now = tunnel.borrow_and_update().clone();
+                if now.is_some() {
+                    tell(&events, Event::Up);
+                }
+                state.reverse_up = !has_reverse;
+                state.attach(now);
+            }
+            Some(word) = words.recv() => match word {
+                Word::Failed(error) => break End::Failed(error),
+                word @ (Word::Up(..) | Word::Down(_)) => state.heard(word, &ui),
+            },
+            answered = &mut probing, if !state.answered => match answered {
+                Ok(()) => state.answered = true,
+                Err(error) => break End::Failed(error),
+            },
             () = asked(&mut close) => break End::Done(0),
             status = ended(&mut child) => break status.map_or_else(End::Failed, End::Done),
             Some(signal) = signals.recv() => match &child {
                 Some(child) => child.signal(signal),
-                None => break ended_by(signal, &attached, &ui),
+                None => break ended_by(signal, state.was, &ui),
             },
+        }
+        if state.turn(&ui) == Turn::Ready {
+            if let Some(announcer) = &mut announcer
+                && let Err(error) = announcer.ready(&state.line(&workspace), &ui)
+            {
+                break End::Failed(error);
+            }
+            if let Some(command) = command.take() {
+                match command.start(&report::variables(&state.forwards)) {
+                    Ok(running) => child = Some(running),
+                    Err(error) => break End::Failed(error),
+                }
+            }
         }
     };
     if let Some(child) = child.take() {
         child.end().await;
     }
+    drop(announcer);
     stop.send_replace(true);
     drain(serving, &mut signals).await;
     end
@@ -200,47 +337,103 @@ async fn ended(child: &mut Option<run_under::Running>) -> Result<u8, CommandErro
     }
 }
 
-/// Whether a tunnel is, or was, there.
-enum Attached {
+/// Whether everything stands.
+struct Ready {
+    ways: watch::Sender<Option<Arc<Way>>>,
+    /// Ways so far.
+    count: u64,
+    /// Whether the listeners in the workspace stand; they do where there are none.
+    reverse_up: bool,
+    /// Whether the remote ends have answered; they need not where nobody asked for that.
+    answered: bool,
+    /// All that is known of the forwards.
+    forwards: Vec<Forwarded>,
+    was: Was,
+}
+
+/// What a turn brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Everything stands for the first time.
+    Ready,
+    /// Nothing that anybody waits for.
+    Other,
+}
+
+/// Whether everything stands, or stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
     Never,
     Now,
     Before,
 }
 
-impl Attached {
-    fn turn(self, up: bool, ui: &Ui, events: &mpsc::UnboundedSender<Event>) -> Self {
-        match (self, up) {
-            (Self::Never, false) => Self::Never,
-            (Self::Never, true) => {
-                ui.line("Ready!");
-                report(events, Event::Up);
-                Self::Now
+impl Ready {
+    fn attach(&mut self, tunnel: Option<Arc<dyn super::Tunnel>>) {
+        self.count += 1;
+        self.ways.send_replace(tunnel.map(|tunnel| Arc::new(Way::new(self.count, tunnel))));
+    }
+
+    /// A word about the listeners in the workspace; one about an earlier way comes too late.
+    fn heard(&mut self, word: Word, ui: &Ui) {
+        match word {
+            Word::Up(way, forwards) if way == self.count => {
+                self.reverse_up = true;
+                if self.was == Was::Never {
+                    self.forwards.extend(report::reverse(&forwards));
+                    for Reverse { listen, to } in forwards {
+                        ui.line(format_args!(
+                            "Forwarding '{}' in the workspace to '{}' locally",
+                            listen.url(),
+                            to.url()
+                        ));
+                    }
+                }
             }
-            (Self::Now, true) => {
-                // Another tunnel in place of the last, without a gap between.
-                report(events, Event::Up);
-                Self::Now
-            }
-            (Self::Now | Self::Before, false) => Self::Before,
-            (Self::Before, true) => {
-                ui.line("Ready again");
-                report(events, Event::Up);
-                Self::Now
-            }
+            Word::Down(way) if way == self.count => self.reverse_up = false,
+            Word::Up(..) | Word::Down(_) | Word::Failed(_) => {}
         }
+    }
+
+    /// Says what changed.
+    fn turn(&mut self, ui: &Ui) -> Turn {
+        let up = self.ways.borrow().is_some() && self.reverse_up && self.answered;
+        let mut turn = Turn::Other;
+        self.was = match (self.was, up) {
+            (Was::Never, false) => Was::Never,
+            (Was::Never, true) => {
+                ui.line("Ready!");
+                turn = Turn::Ready;
+                Was::Now
+            }
+            (Was::Now, true) => Was::Now,
+            (Was::Now | Was::Before, false) => Was::Before,
+            (Was::Before, true) => {
+                ui.line("Ready again");
+                Was::Now
+            }
+        };
+        turn
+    }
+
+    /// What programs are told.
+    fn line(&self, workspace: &str) -> String {
+        let forwards = &self.forwards;
+        let version = report::VERSION;
+        report::json(&report::Ready { version, event: "ready", workspace, forwards })
     }
 }
 
 /// A driver that no longer listens has ended, and this app is about to be dropped with it.
-fn report(events: &mpsc::UnboundedSender<Event>, event: Event) {
+fn tell(events: &mpsc::UnboundedSender<Event>, event: Event) {
     let _ = events.send(event);
 }
 
-fn ended_by(signal: Signal, attached: &Attached, ui: &Ui) -> End {
+fn ended_by(signal: Signal, was: Was, ui: &Ui) -> End {
     ui.line("Received signal, closing all listeners and active connections");
-    match attached {
-        Attached::Now | Attached::Before => End::Done(0),
-        Attached::Never => End::Failed(CommandError::msg(
+    match was {
+        Was::Now | Was::Before => End::Done(0),
+        Was::Never => End::Failed(CommandError::msg(
             Kind::Signal(signal.number()),
             "interrupted before the forward was ready",
         )),

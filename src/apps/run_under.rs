@@ -1,11 +1,7 @@
 //! A command that runs while forwards are ready.
 //!
-//! It starts once the tunnel is there, with the local ports in its environment:
-//!
-//! | variable | |
-//! |---|---|
-//! | `CODERCTL_PORT` | the first forward's local port |
-//! | `CODERCTL_PORT_<remote>` | the local port that leads to this one; the first wins |
+//! It starts once they are, with variables that tell it about them (those are
+//! [`super::port_forward`]'s to know).
 //!
 //! Its status becomes the program's. Signals are passed on to it, but SIGINT where a terminal has
 //! already sent it to both: the command is in the terminal's foreground process group with us.
@@ -61,20 +57,6 @@ impl Command {
         debug!(%name, pid = child.id(), "started");
         Ok(Running { child, name, shares_terminal: io::stdin().is_terminal() })
     }
-}
-
-/// The variables of these forwards: local and remote port of each, in the order that they were
-/// asked for.
-pub(super) fn variables(
-    forwards: impl IntoIterator<Item = (u16, u16)>,
-) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    for (local, remote) in forwards {
-        let local = local.to_string();
-        variables.entry("CODERCTL_PORT".to_owned()).or_insert_with(|| local.clone());
-        variables.entry(format!("CODERCTL_PORT_{remote}")).or_insert(local);
-    }
-    variables
 }
 
 fn refused(name: &str, error: io::Error) -> CommandError {
@@ -155,10 +137,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_knows_the_ports() {
-        let variables = variables([(4001, 80), (4002, 81), (4003, 80)]);
-        let script =
-            "test \"$CODERCTL_PORT $CODERCTL_PORT_80 $CODERCTL_PORT_81\" = '4001 4001 4002'";
+    async fn it_finds_its_variables() {
+        let variables = BTreeMap::from([("CODERCTL_PORT".to_owned(), "4001".to_owned())]);
+        let script = "test \"$CODERCTL_PORT\" = 4001";
         assert_eq!(run(script).start(&variables).unwrap().status().await.unwrap(), 0);
     }
 

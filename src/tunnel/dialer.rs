@@ -13,9 +13,11 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::BytesMut;
 use coderctl_tailnet::{
     control::{DialError, DialFailure, Refusal},
     derp::dial::TransportDial,
@@ -24,6 +26,7 @@ use coderctl_tailnet::{
     paths,
     shell::{
         ConnectionInfo, ControlDial, ControlStream, Handle, InfoRequest, Options, Status, Tailnet,
+        UdpFlow,
     },
 };
 use coderctl_tunneler::{AgentId, Failure, FailureKind};
@@ -33,7 +36,7 @@ use uuid::Uuid;
 use super::{facts, world::Dialed};
 use crate::{
     api::{self, Client},
-    apps::{BoxFuture, Path, Spliced, Stream, Tunnel},
+    apps::{BoxFuture, Datagrams, Path, Spliced, Stream, Tunnel},
     config::dial_timeout,
 };
 
@@ -415,6 +418,10 @@ impl Tunnel for AgentTunnel {
         })
     }
 
+    fn datagrams(&self, port: u16) -> io::Result<Box<dyn Datagrams>> {
+        Ok(Box::new(AgentDatagrams(self.handle.datagrams(self.peer, port)?)))
+    }
+
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
         Box::pin(self.handle.ping(self.peer))
     }
@@ -428,6 +435,19 @@ impl Tunnel for AgentTunnel {
             }
             None => Path::None,
         }
+    }
+}
+
+/// What apps see of a flow of datagrams.
+struct AgentDatagrams(UdpFlow);
+
+impl Datagrams for AgentDatagrams {
+    fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.0.send(payload)
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<BytesMut>> {
+        self.0.poll_recv(cx)
     }
 }
 

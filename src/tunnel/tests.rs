@@ -22,7 +22,7 @@ use super::{
     world::{Dialed, World},
 };
 use crate::{
-    apps::{self, App, BoxFuture, End, Spliced, Stream, Tunnel},
+    apps::{self, App, BoxFuture, Datagrams, End, Spliced, Stream, Tunnel},
     error::{CommandError, Kind},
     signal::Signals,
     ui::{self, Capture, Ui},
@@ -313,6 +313,10 @@ impl Tunnel for NoTunnel {
 
     fn splice(&self, _: tokio::net::TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
         Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+    }
+
+    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {

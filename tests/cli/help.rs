@@ -75,7 +75,6 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         &["ssh", "dev", "-c", "box"],
         &["ssh", "--stdio", "dev", "-R", "8080:localhost:80"],
         &["port-forward", "dev"],
-        &["port-forward", "dev", "--udp", "53"],
         &["create", "dev", "-t", "nowhere.toml"],
         &["start", "dev", "--parameter", "novalue"],
         &["stop", "dev", "--timeout", "soon"],
@@ -86,8 +85,15 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
 #[test]
 fn bad_forwards_are_named() {
     let home = Home::at("http://127.0.0.1:1");
-    let seen = ["0", "70000", "9-8", "80:80-81", "8080,8080", "localhost:80", "", "80:0", "x\n"]
-        .map(|spec| home.run(&["port-forward", "dev", "--tcp", spec]));
+    let forward = |flag, spec: &str| home.run(&["port-forward", "dev", flag, spec]);
+    let ports = ["0", "70000", "9-8", "80:80-81", "8080,8080", "localhost:80", "", "80:0", "x\n"];
+    let mut seen = Vec::from(ports.map(|spec| forward("--tcp", spec)));
+    seen.push(forward("--udp", "53:53-54"));
+    let long = format!("/{}:80", "x".repeat(150));
+    let ends = ["80", ":80:db:80", "80:::1:80", "80:81:82", "80:d\u{1b}b:80", "./s:80", &long];
+    seen.extend(ends.map(|spec| forward("-L", spec)));
+    seen.push(forward("-R", "0.0.0.0:80"));
+    seen.push(forward("-D", "/tmp/s"));
     assert_golden("bad-forwards", &seen);
 }
 
@@ -96,7 +102,7 @@ fn variables_count_as_flags() {
     for (name, value, code) in [
         ("CODER_VERBOSE", "maybe", 2),
         ("CODER_PORT_FORWARD_TCP", "9-8", 2),
-        ("CODER_PORT_FORWARD_UDP", "53", 2),
+        ("CODER_PORT_FORWARD_UDP", "9-8", 2),
         ("CODER_HEADER", "novalue", 2),
     ] {
         let home = Home::at("http://127.0.0.1:1").with(name, value);

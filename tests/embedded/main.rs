@@ -8,6 +8,7 @@
 mod claims;
 mod crash;
 mod demo;
+mod ends;
 mod forwards;
 mod measuring;
 mod midway;

@@ -3,15 +3,21 @@
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::copy_bidirectional_with_sizes,
+    net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
 use tracing::{debug, error};
 
-use super::{Listener, Shared, report};
-use crate::apps::{Event, Tunnel};
+use super::{
+    Shared,
+    bind::{Listener, Socket, To},
+    socks, tell,
+    way::Way,
+};
+use crate::apps::{Event, Stream, forward_spec::Place};
 
 /// How long a connection waits for a tunnel that is not there: a restart of an agent is over by
 /// then, and most clients give up at about that time themselves.
@@ -22,18 +28,21 @@ const EARLY: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Bytes carried at once in each direction.
+pub(super) const BUFFER: usize = 64 * 1024;
+
 /// Accepts until stopped, then closes the listener and waits for its connections. Dropping the
 /// future ends them, too.
 pub(super) async fn serve(listener: Listener, shared: Shared, mut stopped: watch::Receiver<bool>) {
-    let Listener { socket, local, remote } = listener;
+    let Listener { socket, local, to } = listener;
     let mut connections = JoinSet::new();
     let mut accepting = Accepting::new(local.to_string(), shared.clone());
     loop {
         tokio::select! {
             (stream, permit) = accepting.next(&socket) => {
-                let shared = shared.clone();
+                let (shared, to) = (shared.clone(), to.clone());
                 connections.spawn(async move {
-                    carry(stream, remote, shared).await;
+                    carry(stream, to, shared).await;
                     drop(permit);
                 });
             }
@@ -47,12 +56,12 @@ pub(super) async fn serve(listener: Listener, shared: Shared, mut stopped: watch
     }
 }
 
-async fn stopping(stopped: &mut watch::Receiver<bool>) {
+pub(super) async fn stopping(stopped: &mut watch::Receiver<bool>) {
     // An error means that whoever would say so is gone: as good as saying it.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn note(ended: Result<(), tokio::task::JoinError>) {
+pub(super) fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(ended) = ended {
         error!(%ended, "a forwarded connection panicked");
     }
@@ -65,7 +74,7 @@ struct Accepting {
     pause: Duration,
     until: Option<Instant>,
     /// Accepted, and waiting for a permit.
-    held: Option<TcpStream>,
+    held: Option<Accepted>,
 }
 
 impl Accepting {
@@ -74,7 +83,7 @@ impl Accepting {
     }
 
     /// May be dropped and called again: no connection is lost and no pause cut short by that.
-    async fn next(&mut self, socket: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
+    async fn next(&mut self, socket: &Socket) -> (Accepted, OwnedSemaphorePermit) {
         loop {
             if self.held.is_some() {
                 // Nobody closes the semaphore; an error would only mean another turn.
@@ -87,9 +96,9 @@ impl Accepting {
                 tokio::time::sleep_until(until).await;
                 self.until = None;
             }
-            match socket.accept().await {
-                Ok((stream, peer)) => {
-                    debug!(%peer, to = self.address, "accepted");
+            match accept(socket).await {
+                Ok(stream) => {
+                    debug!(to = self.address, "accepted");
                     self.pause = FIRST_PAUSE;
                     self.held = Some(stream);
                 }
@@ -113,43 +122,121 @@ impl Accepting {
     }
 }
 
-/// Carries one connection, from the first wait for a tunnel to the last byte.
-async fn carry(local: TcpStream, remote: u16, mut shared: Shared) {
-    // Small writes go out as they come; what is interactive at one end is so at the other.
-    if let Err(error) = local.set_nodelay(true) {
-        debug!(%error, "no TCP_NODELAY");
+/// A local connection.
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn accept(socket: &Socket) -> io::Result<Accepted> {
+    match socket {
+        Socket::Tcp(socket) => {
+            let (stream, _) = socket.accept().await?;
+            Ok(Accepted::tcp(stream))
+        }
+        Socket::Unix(socket, _) => Ok(Accepted::Unix(socket.accept().await?.0)),
     }
-    let Some(tunnel) = wait_for_tunnel(&mut shared.tunnel).await else {
-        // A reset, not an end: nothing of what was asked for has been delivered.
-        if let Err(error) = local.set_zero_linger() {
+}
+
+impl Accepted {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        // Small writes go out as they come; what is interactive at one end is so at the other.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "no TCP_NODELAY");
+        }
+        Self::Tcp(stream)
+    }
+
+    pub(super) fn stream(&mut self) -> &mut dyn Stream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+
+    /// Has the socket answer with a reset when it is dropped, where sockets have that: whoever is
+    /// left must not take a broken transfer for a finished one.
+    pub(super) fn reset(&self) {
+        if let Self::Tcp(stream) = self
+            && let Err(error) = stream.set_zero_linger()
+        {
             debug!(%error, "cannot reset a local connection");
         }
+    }
+}
+
+/// Carries one connection, from the first wait for a tunnel to the last byte.
+async fn carry(local: Accepted, to: To, mut shared: Shared) {
+    let Some(way) = wait_for_way(&mut shared.way).await else {
+        // A reset, not an end: nothing of what was asked for has been delivered.
+        local.reset();
         let seconds = EARLY.as_secs();
         let why = format!("the workspace was not reachable for {seconds} seconds");
-        shared.failures.tell(&shared.ui, remote, &io::Error::new(io::ErrorKind::TimedOut, why));
+        let place = match &to {
+            To::Place(place) => place.url(),
+            To::Socks => "socks5".to_owned(),
+        };
+        shared.not_dialled(&place, &io::Error::new(io::ErrorKind::TimedOut, why));
         return;
     };
     let begun = Instant::now();
     let _open = Open::new(shared.events.clone());
-    match tunnel.splice(local, remote).await {
-        Ok(carried) => shared.ui.verbose(
-            format_args!(
-                "forwarded connection to port {remote}: {} bytes sent, {} received",
-                carried.sent, carried.received
-            ),
-            begun.elapsed(),
-        ),
-        Err(error) if is_dial_failure(&error) => {
-            shared.failures.tell(&shared.ui, remote, &error);
+    let (place, result) = match (local, to) {
+        (Accepted::Tcp(local), To::Place(place @ Place::Port(port))) => {
+            let carried = way.tunnel().splice(local, port).await;
+            (place, carried.map(|carried| (carried.sent, carried.received)))
         }
-        Err(error) => debug!(remote, %error, "a forwarded connection broke"),
+        (mut local, To::Place(place)) => {
+            let carried = match way.connect(&place).await {
+                Ok(mut remote) => splice(&mut local, &mut *remote).await,
+                Err(error) => Err(error),
+            };
+            if carried.is_err() {
+                local.reset();
+            }
+            (place, carried)
+        }
+        (mut local, To::Socks) => {
+            if let Err(error) = socks::serve(&mut local, &way, &shared).await {
+                debug!(%error, "a SOCKS connection");
+                local.reset();
+            }
+            return;
+        }
+    };
+    match result {
+        Ok((sent, received)) => {
+            let at = match &place {
+                Place::Port(port) => format!("port {port}"),
+                Place::Host(..) | Place::Socket(_) => place.to_string(),
+            };
+            shared.ui.verbose(
+                format_args!(
+                    "forwarded connection to {at}: {sent} bytes sent, {received} received"
+                ),
+                begun.elapsed(),
+            );
+        }
+        Err(error) if is_dial_failure(&error) => {
+            shared.not_dialled(&place.url(), &error);
+        }
+        Err(error) => debug!(%place, %error, "a forwarded connection broke"),
     }
 }
 
-async fn wait_for_tunnel(
-    tunnel: &mut watch::Receiver<Option<Arc<dyn Tunnel>>>,
-) -> Option<Arc<dyn Tunnel>> {
-    let there = tunnel.wait_for(Option::is_some);
+/// Carries bytes both ways until both directions have ended; how many each way.
+pub(super) async fn splice(
+    local: &mut Accepted,
+    remote: &mut dyn Stream,
+) -> io::Result<(u64, u64)> {
+    copy_bidirectional_with_sizes(local.stream(), remote, BUFFER, BUFFER)
+        .await
+        // Not to be taken for a failed dial.
+        .map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))
+}
+
+async fn wait_for_way(way: &mut watch::Receiver<Option<Arc<Way>>>) -> Option<Arc<Way>> {
+    let there = way.wait_for(Option::is_some);
     let found = tokio::time::timeout(EARLY, there).await.ok()?.ok()?;
     found.clone()
 }
@@ -157,24 +244,27 @@ async fn wait_for_tunnel(
 fn is_dial_failure(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut | io::ErrorKind::NotConnected
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::PermissionDenied
     )
 }
 
 /// A forwarded connection that is open: the workspace is in use.
-struct Open {
+pub(super) struct Open {
     events: mpsc::UnboundedSender<Event>,
 }
 
 impl Open {
-    fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        report(&events, Event::Opened);
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+        tell(&events, Event::Opened);
         Self { events }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        report(&self.events, Event::Closed);
+        tell(&self.events, Event::Closed);
     }
 }

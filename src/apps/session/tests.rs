@@ -18,7 +18,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    apps::{App, BoxFuture, Spliced, exec::Exec, shell::Shell},
+    apps::{App, BoxFuture, Datagrams, Spliced, exec::Exec, shell::Shell},
     ui::{self, Ui},
 };
 
@@ -239,6 +239,10 @@ impl Tunnel for Twin {
 
     fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    apps::{Spliced, Tunnel, session::PORT},
+    apps::{Datagrams, Spliced, Tunnel, session::PORT},
     ui::{self, Ui},
 };
 
@@ -120,6 +120,10 @@ impl Tunnel for Twin {
 
     fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
