@@ -1510,7 +1510,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__port__subcmd__forward)
-            opts="-p -L -R -D -o -v -q -h --tcp --udp --local --remote --dynamic --disable-autostart --wait --wait-remote --ready-file --ready-fd --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
+            opts="-p -L -R -D -o -v -q -h --tcp --udp --local --remote --dynamic --disable-autostart --wait --wait-remote --ready-file --ready-fd --output --once --restart --timeout --start-timeout --agent-timeout --connect-timeout --reconnect-timeout --idle-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1578,6 +1578,38 @@ _coderctl() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --once)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --restart)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --start-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --connect-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reconnect-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --idle-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --header)
@@ -2054,7 +2086,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__ssh)
-            opts="-t -e -l -A -G -R -c -v -q -h --stdio --tty --env --wait --no-wait --disable-autostart --ssh-host-prefix --hostname-suffix --log-dir --usage-app --network-info-dir --network-info-interval --workspace-poll-interval --force-new-tunnel --forward-agent --identity-agent --forward-gpg --remote-forward --container --container-user --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
+            opts="-t -e -l -A -G -R -c -v -q -h --stdio --tty --env --wait --no-wait --disable-autostart --ssh-host-prefix --hostname-suffix --log-dir --usage-app --network-info-dir --network-info-interval --workspace-poll-interval --force-new-tunnel --forward-agent --identity-agent --forward-gpg --remote-forward --container --container-user --timeout --start-timeout --agent-timeout --connect-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2165,6 +2197,22 @@ _coderctl() {
                     return 0
                     ;;
                 --container-user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --start-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --connect-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -155,6 +155,10 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s G -l forward-g
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s R -l remote-forward -d 'Forward a port of the workspace to here; not supported yet [env: CODER_SSH_REMOTE_FORWARD]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s c -l container -d 'Container in the workspace; not supported yet' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l container-user -d 'User in that container' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l timeout -d 'For everything until it is ready' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l start-timeout -d 'For the workspace to start' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l agent-timeout -d 'For the agent to connect; 10m unless given' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l connect-timeout -d 'For the tunnel to come up' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l token -d 'Session token; the variable keeps it out of the process list' -r
@@ -188,6 +192,14 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l ready
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l ready-fd -d 'Write a JSON line to this inherited descriptor when ready' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s o -l output -d 'What to write to standard output when ready' -r -f -a "text\t'Nothing'
 json\t'One line with all forwards'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l once -d 'End with the reason\'s exit code when the tunnel is lost, instead of waiting for it to come back' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l restart -d 'Start the workspace again when somebody stops it meanwhile' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l timeout -d 'For everything until it is ready' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l start-timeout -d 'For the workspace to start' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l agent-timeout -d 'For the agent to connect; 10m unless given' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l connect-timeout -d 'For the tunnel to come up' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l reconnect-timeout -d 'For everything to be back after it was lost; without, it waits for as long as it takes' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l idle-timeout -d 'End when nothing was open for this long' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l token -d 'Session token; the variable keeps it out of the process list' -r
@@ -221,6 +233,14 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l ready-file 
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l ready-fd -d 'Write a JSON line to this inherited descriptor when ready' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s o -l output -d 'What to write to standard output when ready' -r -f -a "text\t'Nothing'
 json\t'One line with all forwards'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l once -d 'End with the reason\'s exit code when the tunnel is lost, instead of waiting for it to come back' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l restart -d 'Start the workspace again when somebody stops it meanwhile' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l timeout -d 'For everything until it is ready' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l start-timeout -d 'For the workspace to start' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l agent-timeout -d 'For the agent to connect; 10m unless given' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l connect-timeout -d 'For the tunnel to come up' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l reconnect-timeout -d 'For everything to be back after it was lost; without, it waits for as long as it takes' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l idle-timeout -d 'End when nothing was open for this long' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l token -d 'Session token; the variable keeps it out of the process list' -r

@@ -276,7 +276,8 @@ async fn run(app: PortForward, context: Context) -> End {
                     break End::Done(0);
                 }
                 let now = tunnel.borrow_and_update().clone();
-                if now.is_some() {
+                // The first time it is up once everything is ready.
+                if now.is_some() && state.was != Was::Never {
                     tell(&events, Event::Up);
                 }
                 state.reverse_up = !has_reverse;
@@ -298,6 +299,7 @@ async fn run(app: PortForward, context: Context) -> End {
             },
         }
         if state.turn(&ui) == Turn::Ready {
+            tell(&events, Event::Up);
             if let Some(announcer) = &mut announcer
                 && let Err(error) = announcer.ready(&state.line(&workspace), &ui)
             {

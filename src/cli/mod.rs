@@ -10,6 +10,7 @@
 mod agent;
 mod build;
 mod create;
+mod deadlines;
 mod delete;
 #[cfg(feature = "embedded")]
 mod demo;

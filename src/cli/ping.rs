@@ -9,7 +9,7 @@ use super::{
 use crate::{
     apps::ping::{Options, Ping},
     error::CommandError,
-    tunnel::{self, Request, Wait},
+    tunnel::{self, Limits, Request, Wait},
 };
 
 /// Measure round trips to a workspace, and show the way they take
@@ -72,6 +72,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         wait: Wait::No,
         autostart: false,
         follow: false,
+        restart: false,
+        limits: Limits::default(),
         usage_app: None,
         app: Box::new(app),
     };

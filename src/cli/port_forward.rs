@@ -2,6 +2,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use super::{
     Environment, Session,
+    deadlines::{Deadlines, Endurance},
     global::{self, Headers},
     spelling,
     ssh::WaitArg,
@@ -93,6 +94,20 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
     output: Output,
 
+    /// End with the reason's exit code when the tunnel is lost, instead of waiting for it to come back
+    #[arg(long)]
+    once: bool,
+
+    /// Start the workspace again when somebody stops it meanwhile
+    #[arg(long, conflicts_with = "once")]
+    restart: bool,
+
+    #[command(flatten)]
+    deadlines: Deadlines,
+
+    #[command(flatten)]
+    endurance: Endurance,
+
     #[command(flatten)]
     pub(super) headers: Headers,
 
@@ -142,7 +157,9 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
             WaitArg::No | WaitArg::Auto => Wait::No,
         },
         autostart: !args.disable_autostart,
-        follow: true,
+        follow: !args.once,
+        restart: args.restart,
+        limits: args.endurance.add_to(args.deadlines.limits()),
         usage_app: Some(String::new()),
         app: Box::new(app),
     };

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     apps::speedtest::{Column, Direction, Options, SpeedTest},
     error::{CommandError, Kind},
-    tunnel::{self, Request, Wait},
+    tunnel::{self, Limits, Request, Wait},
     ui::quoted,
 };
 
@@ -108,6 +108,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         wait: Wait::No,
         autostart: false,
         follow: false,
+        restart: false,
+        limits: Limits::default(),
         usage_app: None,
         app: Box::new(app),
     };

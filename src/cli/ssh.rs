@@ -4,6 +4,7 @@ use time::macros::format_description;
 
 use super::{
     Environment, Session,
+    deadlines::Deadlines,
     global::{self, Headers},
     spelling,
     target::Target,
@@ -118,6 +119,9 @@ pub(super) struct Args {
     container_user: Option<String>,
 
     #[command(flatten)]
+    deadlines: Deadlines,
+
+    #[command(flatten)]
     pub(super) headers: Headers,
 }
 
@@ -144,6 +148,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         wait,
         autostart: !args.disable_autostart,
         follow: false,
+        restart: false,
+        limits: args.deadlines.limits(),
         usage_app: usage_app(args.usage_app.as_deref()),
         app: mode.app(),
     };

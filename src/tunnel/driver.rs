@@ -16,8 +16,8 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use coderctl_tunneler::{
-    Action, AgentId, AppEnd, ConnectionId, Event, Exit, Failure, FailureKind, Severity, Timer,
-    Tunneler,
+    Action, AgentId, AppEnd, ConnectionId, Event, Exit, Failure, FailureKind, Severity, Step,
+    Timer, Tunneler,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    limits::{Clock, Over},
     progress::Progress,
     world::{Dialed, World},
 };
@@ -47,6 +48,8 @@ pub(super) struct Ended {
     pub(super) app_error: Option<CommandError>,
     /// The signal that asked for the end.
     pub(super) signal: Option<Signal>,
+    /// The limit that ran out and asked for the end, and what was waited for.
+    pub(super) over: Option<(Over, &'static str)>,
 }
 
 /// An answer to an action, or the product of a dial.
@@ -77,7 +80,9 @@ pub(super) struct Driver<W> {
     up: BTreeMap<ConnectionId, Up>,
     app: Running,
     usage: Usage,
+    clock: Clock,
     signal: Option<Signal>,
+    over: Option<(Over, &'static str)>,
     app_error: Option<CommandError>,
 }
 
@@ -109,6 +114,7 @@ impl<W: World + 'static> Driver<W> {
         ui: &Ui,
         progress: Progress,
         config: coderctl_tunneler::Config,
+        clock: Clock,
         app: Box<dyn App>,
         report_usage: bool,
     ) -> Self {
@@ -126,7 +132,9 @@ impl<W: World + 'static> Driver<W> {
             up: BTreeMap::new(),
             app: Running::start(app, ui),
             usage: Usage { enabled: report_usage, open: 0, agent: None, next: None },
+            clock,
             signal: None,
+            over: None,
             app_error: None,
         };
         for action in actions {
@@ -151,6 +159,7 @@ impl<W: World + 'static> Driver<W> {
                 return Ok(self.end(exit).await);
             }
             let (timer, usage) = (self.next_timer(), self.usage.next);
+            let limit = self.clock.next().filter(|_| !self.is_ending());
             event = tokio::select! {
                 biased;
                 // Before a signal, which may follow the app's word that it is ready at once.
@@ -162,6 +171,7 @@ impl<W: World + 'static> Driver<W> {
                 end = ended(&mut self.app.task) => Some(self.app_ended(end)),
                 () = at(timer) => self.fire(),
                 () = at(usage) => { self.report_usage(); None },
+                () = at(limit.map(|(at, _)| at)) => self.ran_out(limit.map(|(_, over)| over)),
             };
         }
     }
@@ -195,6 +205,7 @@ impl<W: World + 'static> Driver<W> {
                 }
             }
             Action::DetachApp => {
+                self.clock.down(Instant::now());
                 self.app.tunnel.send_replace(None);
                 self.app.attaching = false;
                 self.post(Event::AppDetached);
@@ -202,7 +213,7 @@ impl<W: World + 'static> Driver<W> {
             Action::CloseApp => self.close_app(),
             Action::CloseTailnet(connection) => self.close_tailnet(connection),
             Action::ArmTimer { timer, after } => {
-                self.timers.insert(timer, Instant::now() + after);
+                self.timers.insert(timer, Instant::now() + spread(timer, after));
             }
             Action::DisarmTimer(timer) => {
                 self.timers.remove(&timer);
@@ -322,11 +333,13 @@ impl<W: World + 'static> Driver<W> {
         match event {
             apps::Event::Up => {
                 self.app.was_up = true;
+                self.clock.up(Instant::now());
                 self.progress.app_up();
                 std::mem::take(&mut self.app.attaching).then_some(Event::AppAttached)
             }
             apps::Event::Opened => {
                 self.usage.open += 1;
+                self.clock.open(self.usage.open, Instant::now());
                 if self.usage.next.is_none() {
                     self.usage.next = Some(Instant::now());
                 }
@@ -334,6 +347,7 @@ impl<W: World + 'static> Driver<W> {
             }
             apps::Event::Closed => {
                 self.usage.open = self.usage.open.saturating_sub(1);
+                self.clock.open(self.usage.open, Instant::now());
                 None
             }
         }
@@ -371,6 +385,17 @@ impl<W: World + 'static> Driver<W> {
             ));
         }
         Ok(Some(Event::Shutdown))
+    }
+
+    /// Whether a signal or a limit has asked for the end.
+    fn is_ending(&self) -> bool {
+        self.signal.is_some() || self.over.is_some()
+    }
+
+    fn ran_out(&mut self, over: Option<Over>) -> Option<Event> {
+        let step = self.tunneler.waiting_for().unwrap_or(Step::Attach);
+        self.over = Some((over?, step.what()));
+        Some(Event::Shutdown)
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -419,7 +444,7 @@ impl<W: World + 'static> Driver<W> {
         // Dials that were under way are given up here, and take their leave.
         self.tasks.shutdown().await;
         self.world.leave().await;
-        Ended { exit, app_error: self.app_error, signal: self.signal }
+        Ended { exit, app_error: self.app_error, signal: self.signal, over: self.over }
     }
 }
 
@@ -475,7 +500,19 @@ fn canceled() -> Failure {
     Failure::new(FailureKind::Canceled, "canceled")
 }
 
-async fn at(due: Option<Instant>) {
+/// A pause before another try, up to a quarter longer than it is: those who lost the same server at
+/// the same time are not to come back at the same time.
+fn spread(timer: Timer, after: Duration) -> Duration {
+    match timer {
+        Timer::WatchBackoff | Timer::StartBackoff | Timer::DialBackoff => {
+            let [random, ..] = *uuid::Uuid::new_v4().as_bytes();
+            after + after * u32::from(random) / 1024
+        }
+        Timer::Resync | Timer::AgentPoll | Timer::ScriptsGrace | Timer::Deadline(_) => after,
+    }
+}
+
+pub(super) async fn at(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,

@@ -4,23 +4,30 @@ mod deployment;
 mod dialer;
 mod driver;
 mod facts;
+mod limits;
 mod outcome;
 mod progress;
 #[cfg(test)]
 mod tests;
 mod world;
 
+pub use self::limits::Limits;
 pub(crate) use self::progress::build_lines;
 
 use std::{sync::Arc, time::Duration};
 
-use coderctl_tunneler::{Config, Exit, Outcome, Policy, State};
+use coderctl_tunneler::{Config, Deadlines, Exit, Outcome, Policy, State, Step};
 use http::StatusCode;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use self::{
-    deployment::Deployment, dialer::Dialer, driver::Driver, outcome::conclude, progress::Progress,
+    deployment::Deployment,
+    dialer::Dialer,
+    driver::{Driver, at},
+    limits::{Clock, Over},
+    outcome::conclude,
+    progress::Progress,
 };
 use crate::{
     api::{self, Client, Workspace},
@@ -54,6 +61,11 @@ pub struct Request {
     pub autostart: bool,
     /// Whether to go on after a loss (forwards) or to end with the reason (sessions).
     pub follow: bool,
+    /// Whether a workspace that somebody stopped meanwhile may be started again; without, its start
+    /// is waited for.
+    pub restart: bool,
+    /// How long things may take.
+    pub limits: Limits,
     /// The app name for usage reports while something is open; `None` reports nothing. A forward
     /// reports without a name (`Some("")`).
     pub usage_app: Option<String>,
@@ -79,7 +91,8 @@ pub enum Wait {
 /// # Errors
 /// The one reason why it could not, or why it ended.
 pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, CommandError> {
-    let Request { target, wait, autostart, follow, usage_app, mut app } = request;
+    let Request { target, wait, autostart, follow, restart, limits, usage_app, mut app } = request;
+    let begun = Instant::now();
     let mut signals = Signals::new().map_err(|error| {
         CommandError::new(Kind::Other, error).hint("signals cannot be received")
     })?;
@@ -94,6 +107,10 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
             let kind = Kind::Signal(signal.number());
             return Err(CommandError::msg(kind, "interrupted before it was done"));
         }
+        () = at(limits.total.map(|limit| begun + limit)) => {
+            let over = Over::Total(limits.total.unwrap_or_default());
+            return over.conclude(&quoted(&name), &Step::Learn.to_string());
+        }
     };
     let id = workspace.id;
     let report = usage_app.is_some();
@@ -102,6 +119,7 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
     let progress = Progress::new(ui, &name, Arc::new(deployment.clone()));
     let mut config = Config::new(if follow { Policy::Follow } else { Policy::Once });
     config.autostart = autostart;
+    config.restart = restart;
     config.wait = match wait {
         Wait::Yes => coderctl_tunneler::Wait::Yes,
         Wait::No => coderctl_tunneler::Wait::No,
@@ -110,12 +128,22 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
     config.attempts = ATTEMPTS;
     config.backoff.first =
         dial_timeout().map_or(config.backoff.first, |limit| limit.min(config.backoff.first));
-    config.deadlines.agent = Some(dial_timeout().unwrap_or(AGENT_DEADLINE));
-    let driver = Driver::new(Arc::new(deployment), ui, progress, config, app, report);
+    config.deadlines.build = limits.start;
+    config.deadlines.agent = limits.agent.or(dial_timeout()).or(Some(AGENT_DEADLINE));
+    config.deadlines.dial = limits.connect;
+    let deadlines = config.deadlines;
+    let clock = Clock::begin(limits, begun);
+    let driver = Driver::new(Arc::new(deployment), ui, progress, config, clock, app, report);
     let ended = driver.run(first, &mut signals).await?;
     let result = match ended.app_error {
         Some(error) => Err(error),
-        None => conclude(ended.exit, &quoted(&name), ended.signal.map(|signal| signal.number())),
+        None => match ended.over {
+            Some((over, step)) => over.conclude(&quoted(&name), step),
+            None => {
+                let signal = ended.signal.map(|signal| signal.number());
+                conclude(ended.exit, &quoted(&name), signal, &deadlines)
+            }
+        },
     };
     match result {
         Err(error) if error.kind == Kind::Lost => {
@@ -143,7 +171,7 @@ async fn why_lost(client: &Client, workspace: Uuid, name: &str) -> Option<Comman
         Err(_) => return None,
     };
     let exit = Exit { outcome, at: State::ApplicationUp, was_up: true };
-    conclude(exit, &quoted(name), None).err()
+    conclude(exit, &quoted(name), None, &Deadlines::default()).err()
 }
 
 /// Finds the workspace by name, or by id where the name is one.

@@ -1,6 +1,6 @@
 //! Why the tunneler is done, as an exit code and the last line that the user sees.
 
-use coderctl_tunneler::{Exit, JobStatus, Outcome};
+use coderctl_tunneler::{Deadlines, Exit, JobStatus, Outcome};
 
 use crate::error::{CommandError, Kind};
 
@@ -12,8 +12,9 @@ pub(super) fn conclude(
     exit: Exit,
     workspace: &str,
     signal: Option<u8>,
+    deadlines: &Deadlines,
 ) -> Result<u8, CommandError> {
-    tell(exit, workspace, signal).map_err(|error| match next_step(error.kind) {
+    tell(exit, workspace, signal, deadlines).map_err(|error| match next_step(error.kind) {
         Some(step) if error.hints.is_empty() => error.hint(step),
         Some(_) | None => error,
     })
@@ -52,7 +53,12 @@ fn next_step(kind: Kind) -> Option<&'static str> {
 ///
 /// # Errors
 /// Every outcome but a done app and a wanted end of an app that was up.
-fn tell(exit: Exit, workspace: &str, signal: Option<u8>) -> Result<u8, CommandError> {
+fn tell(
+    exit: Exit,
+    workspace: &str,
+    signal: Option<u8>,
+    deadlines: &Deadlines,
+) -> Result<u8, CommandError> {
     let fail = |kind, text: String| Err(CommandError::msg(kind, text));
     match exit.outcome {
         Outcome::AppDone(code) => Ok(code),
@@ -146,7 +152,14 @@ fn tell(exit: Exit, workspace: &str, signal: Option<u8>) -> Result<u8, CommandEr
             fail(kind, format!("connection lost: {text}"))
         }
         Outcome::TimedOut { step } => {
-            fail(Kind::Timeout, format!("workspace {workspace}: timed out waiting for {step}"))
+            let after = match deadlines.of(step) {
+                Some(limit) => format!(" after {} s", limit.as_secs_f32()),
+                None => String::new(),
+            };
+            fail(
+                Kind::Timeout,
+                format!("workspace {workspace}: timed out{after}, waiting for {step}"),
+            )
         }
         Outcome::Protocol(text) => fail(Kind::Protocol, text),
     }
@@ -164,7 +177,7 @@ mod tests {
 
     fn code(outcome: Outcome, was_up: bool) -> u8 {
         let exit = Exit { outcome, at: State::Init, was_up };
-        match conclude(exit, "dev", Some(15)) {
+        match conclude(exit, "dev", Some(15), &Deadlines::default()) {
             Ok(code) => code,
             Err(error) => error.kind.code(),
         }

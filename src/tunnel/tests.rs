@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     driver::{Driver, Ended},
+    limits::{Clock, Limits},
     progress::{Logs, Progress},
     world::{Dialed, World},
 };
@@ -153,7 +154,8 @@ impl Run {
 
     async fn go(self, first: Snapshot, app: Box<dyn App>) -> Result<Ended, CommandError> {
         let progress = Progress::new(&self.ui, "dev", Arc::new(NoLogs));
-        let driver = Driver::new(self.world, &self.ui, progress, self.config, app, true);
+        let clock = Clock::begin(Limits::default(), tokio::time::Instant::now());
+        let driver = Driver::new(self.world, &self.ui, progress, self.config, clock, app, true);
         let mut signals = Signals::new().unwrap();
         driver.run(Event::Snapshot(first), &mut signals).await
     }

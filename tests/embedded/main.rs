@@ -10,6 +10,7 @@ mod crash;
 mod demo;
 mod ends;
 mod forwards;
+mod limits;
 mod measuring;
 mod midway;
 mod openssh;

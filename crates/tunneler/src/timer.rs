@@ -40,10 +40,11 @@ pub enum Step {
     Drain,
 }
 
-impl fmt::Display for Step {
+impl Step {
     /// What was waited for: "waiting for …".
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
             Self::Learn => "the workspace's state",
             Self::Build => "the workspace to start",
             Self::Agent => "the agent to connect",
@@ -51,7 +52,13 @@ impl fmt::Display for Step {
             Self::Dial => "the tunnel to come up",
             Self::Attach => "the application to come up",
             Self::Drain => "everything to close",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what())
     }
 }
 
@@ -74,6 +81,22 @@ pub struct Deadlines {
     /// Everything to be closed after the end was decided; then [`crate::Action::Exit`] comes
     /// without the missing answers.
     pub drain: Option<Duration>,
+}
+
+impl Deadlines {
+    /// How long this step may take.
+    #[must_use]
+    pub const fn of(&self, step: Step) -> Option<Duration> {
+        match step {
+            Step::Learn => self.learn,
+            Step::Build => self.build,
+            Step::Agent => self.agent,
+            Step::Scripts => self.scripts,
+            Step::Dial => self.dial,
+            Step::Attach => self.attach,
+            Step::Drain => self.drain,
+        }
+    }
 }
 
 /// A pause that doubles with each failure in a row.

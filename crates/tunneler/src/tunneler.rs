@@ -1,6 +1,6 @@
 //! The state machine's outside.
 
-use crate::{Action, Config, Event, Policy, State, own::Own, upstream::Upstream};
+use crate::{Action, Config, Event, Policy, State, Step, own::Own, upstream::Upstream};
 
 /// The state machine. See the crate's header for how it must be driven.
 #[derive(Debug)]
@@ -46,6 +46,16 @@ impl Tunneler {
         match &self.0 {
             Machine::Own(own) => own.state(),
             Machine::Upstream(upstream) => upstream.state(),
+        }
+    }
+
+    /// The step that it waits for, which may have a deadline; none while the application is up or
+    /// the end is near. The Go client's table has no steps.
+    #[must_use]
+    pub fn waiting_for(&self) -> Option<Step> {
+        match &self.0 {
+            Machine::Own(own) => own.waiting_for(),
+            Machine::Upstream(_) => None,
         }
     }
 }

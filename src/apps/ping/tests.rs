@@ -14,7 +14,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    apps::{Spliced, Stream},
+    apps::{Datagrams, Spliced, Stream},
     signal::Signal,
     ui::{self, Capture},
 };
@@ -38,6 +38,10 @@ impl Tunnel for Script {
 
     fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
         Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+    }
+
+    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {

@@ -41,6 +41,10 @@ impl Tunnel for Agent {
         Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
     }
 
+    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
         Box::pin(async { Err(io::ErrorKind::TimedOut.into()) })
     }

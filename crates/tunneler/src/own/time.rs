@@ -155,6 +155,10 @@ impl Own {
             && goal(&self.memory, &self.config, self.past()) == Goal::AwaitAgent(Missing::Scripts)
     }
 
+    pub(crate) fn waiting_for(&self) -> Option<Step> {
+        self.step().map(|(step, _)| step)
+    }
+
     /// The step that a deadline may be set for, and whose it is.
     fn step(&self) -> Option<(Step, u128)> {
         let agent = self.memory.current();
@@ -184,16 +188,7 @@ impl Own {
     }
 
     const fn deadline(&self, step: Step) -> Option<Duration> {
-        let deadlines = &self.config.deadlines;
-        match step {
-            Step::Learn => deadlines.learn,
-            Step::Build => deadlines.build,
-            Step::Agent => deadlines.agent,
-            Step::Scripts => deadlines.scripts,
-            Step::Dial => deadlines.dial,
-            Step::Attach => deadlines.attach,
-            Step::Drain => deadlines.drain,
-        }
+        self.config.deadlines.of(step)
     }
 }
 
