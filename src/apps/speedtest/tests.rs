@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    apps::Spliced,
+    apps::{Datagrams, Spliced},
     ui::{self, Capture},
 };
 
