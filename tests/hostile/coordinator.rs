@@ -195,6 +195,7 @@ fn relay_map() -> proto::DerpMap {
         region_id: 999,
         host_name: "relay.invalid".to_owned(),
         derp_port: 1,
+        stun_port: -1,
         ..Default::default()
     })
 }

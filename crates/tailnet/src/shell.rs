@@ -427,10 +427,15 @@ impl Driver {
 
     fn heard(&mut self, control: &Control, event: ControlEvent) {
         match event {
-            ControlEvent::Connected => self.change(|status| {
-                status.control = true;
-                status.problem = None;
-            }),
+            ControlEvent::Connected => {
+                self.change(|status| {
+                    status.control = true;
+                    status.problem = None;
+                });
+                // What keeps us from the relay is as true as before, and not told twice.
+                let relays = self.pump.relays.status().borrow().clone();
+                self.relays_changed(control, &relays);
+            }
             ControlEvent::Down(down) => {
                 let text = down.to_string();
                 tracing::debug!(%text, "control connection down");
