@@ -4,8 +4,8 @@
     benches/compare.py --coder /path/to/coder --workspace dev [--rows version,ssh,...]
 
 CODER_URL and CODER_SESSION_TOKEN name a deployment on this machine whose workspace runs on this
-machine too. Both clients run in turn (A B A B ...), medians are compared, everything goes through
-the relay. Absolute values move with the machine; the ratios are what counts. `iperf3` is needed for
+machine too. Both clients run in turn (A B A B ...), medians are compared, everything but the row
+`direct` goes through the relay. Absolute values move with the machine; the ratios are what counts. `iperf3` is needed for
 the throughput rows, and Linux (/proc) for memory and CPU.
 """
 
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TICKS = os.sysconf("SC_CLK_TCK")
-ROWS = "version size ssh latency forward forward4 memory idle".split()
+ROWS = "version size ssh latency forward forward4 direct memory idle".split()
 
 
 def run_once(command, env):
@@ -187,21 +187,27 @@ def main():
         say("latency", f"ssh -- true at {args.delay * 2e3:.0f} ms, wall", median(ours, 0), median(theirs, 0), "s", "≤ 0.58")
         print(f"          spread {spread(ours, 0)} against {spread(theirs, 0)}")
 
-    if {"forward", "forward4", "memory", "idle"} & set(rows) and not shutil.which("iperf3"):
+    if {"forward", "forward4", "direct", "memory", "idle"} & set(rows) and not shutil.which("iperf3"):
         raise SystemExit("iperf3 is not installed")
 
-    if {"forward", "forward4"} & set(rows):
+    if {"forward", "forward4", "direct"} & set(rows):
+        direct = {**env, "CODER_DISABLE_DIRECT_CONNECTIONS": "false"}
         shapes = []
         if "forward" in rows:
-            shapes += [("one stream up", [], "≥ 1.5"), ("one stream down", ["-R"], "≥ 1.5")]
+            shapes += [("one stream up", [], env, "≥ 1.5"), ("one stream down", ["-R"], env, "≥ 1.5")]
         if "forward4" in rows:
-            shapes += [("four streams up", ["-P", "4"], "≥ 1.2")]
-        for what, options, wanted in shapes:
+            shapes += [("four streams up", ["-P", "4"], env, "≥ 1.2")]
+        if "direct" in rows:
+            # The first seconds are not counted: the path is being found.
+            found = ["-O", "2"]
+            shapes += [("direct, one stream up", found, direct, "≥ 3")]
+            shapes += [("direct, one stream down", [*found, "-R"], direct, "≥ 1.6")]
+        for what, options, way, wanted in shapes:
             samples = [[], []]
             for _ in range(args.rounds):
                 for slot, binary in enumerate(pair):
                     with Iperf() as server:
-                        forward = Forward(binary, [], args.workspace, server.port, env)
+                        forward = Forward(binary, [], args.workspace, server.port, way)
                         samples[slot].append(iperf(forward.local, args.seconds, *options))
                         forward.close()
             ours, theirs = map(statistics.median, samples)

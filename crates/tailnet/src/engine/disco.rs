@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// Whether a NAT gives us another address for each destination; see
-    /// [`Endpoints::mapping_varies`].
+    /// [`Endpoints::mapping_varies`](crate::endpoints::Endpoints::mapping_varies).
     pub fn mapping_varies(&self) -> Option<bool> {
         self.directory.as_ref()?.endpoints.mapping_varies()
     }
