@@ -227,9 +227,15 @@ impl<W: World + 'static> Driver<W> {
         None
     }
 
+    /// Spawns work. In a box, or each kind would have its own copy of what runs a task.
+    fn begin(&mut self, work: impl Future<Output = Done> + Send + 'static) -> AbortHandle {
+        let work: Pin<Box<dyn Future<Output = Done> + Send>> = Box::pin(work);
+        self.tasks.spawn(work)
+    }
+
     /// Spawns what an action needs; its result is the action's answer.
     fn answer(&mut self, work: Pin<Box<dyn Future<Output = Event> + Send>>) {
-        self.tasks.spawn(async move { Done::Event(work.await) });
+        self.begin(async move { Done::Event(work.await) });
     }
 
     /// Answers at once, in order behind what is already there.
@@ -240,7 +246,7 @@ impl<W: World + 'static> Driver<W> {
 
     fn dial(&mut self, connection: ConnectionId, agent: AgentId) {
         let work = self.world.dial(agent);
-        let handle = self.tasks.spawn(async move {
+        let handle = self.begin(async move {
             match work.await {
                 Ok(dialed) => Done::Dialed(connection, agent, dialed),
                 Err(failure) => Done::Event(Event::DialFailed { connection, failure }),
@@ -282,7 +288,7 @@ impl<W: World + 'static> Driver<W> {
             up.watcher.abort();
             up.dialed.take()
         });
-        self.tasks.spawn(async move {
+        self.begin(async move {
             if let Some(dialed) = dialed {
                 dialed.close().await;
             }
@@ -315,7 +321,7 @@ impl<W: World + 'static> Driver<W> {
     ) -> Option<Event> {
         if self.dials.remove(&connection).is_none() {
             // Canceled while it succeeded: the answer has been given, the tunnel is closed.
-            self.tasks.spawn(async move {
+            self.begin(async move {
                 dialed.close().await;
                 Done::Nothing
             });
@@ -323,7 +329,7 @@ impl<W: World + 'static> Driver<W> {
         }
         self.progress.connected(&dialed.describe());
         let lost = dialed.lost();
-        let watcher = self.tasks.spawn(async move { Done::Lost(connection, lost.await) });
+        let watcher = self.begin(async move { Done::Lost(connection, lost.await) });
         let tunnel = dialed.tunnel();
         self.up.insert(connection, Up { dialed: Some(dialed), tunnel, agent, watcher });
         Some(Event::DialUp(connection))
@@ -415,7 +421,7 @@ impl<W: World + 'static> Driver<W> {
         usage.next = open.then(|| Instant::now() + USAGE_INTERVAL);
         if let (true, true, Some(agent)) = (usage.enabled, open, usage.agent) {
             let report = self.world.report_usage(agent);
-            self.tasks.spawn(async move {
+            self.begin(async move {
                 report.await;
                 Done::Nothing
             });

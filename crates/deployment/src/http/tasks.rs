@@ -1,6 +1,7 @@
 //! Who owns the tasks that outlive a request.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,6 +39,11 @@ impl Tasks {
     /// Runs `task` until it ends by itself or the server's patience with it does. Does nothing
     /// when the server is stopping.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // In a box, or each kind of connection would have its own copy of all below.
+        self.spawn_boxed(Box::pin(task));
+    }
+
+    fn spawn_boxed(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let mut set = self.inner.set.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = set.as_mut() else { return };
         while let Some(ended) = set.try_join_next() {
