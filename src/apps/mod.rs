@@ -147,8 +147,10 @@ pub enum End {
 
 /// An application of the tunnel.
 pub trait App: Send {
-    /// Opens local ends (listeners, the terminal) before the workspace is touched.
-    fn prepare<'a>(&'a mut self, ui: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>>;
+    /// Opens local ends (listeners, the terminal) before the workspace is touched; many have none.
+    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Runs until it is done, failed, or was asked to close.
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End>;

@@ -53,10 +53,6 @@ impl Ping {
 }
 
 impl App for Ping {
-    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async { Ok(()) })
-    }
-
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
         Box::pin(run(self.options, context))
     }
@@ -64,8 +60,9 @@ impl App for Ping {
 
 async fn run(options: Options, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
-    let Some(tunnel) = attached(&mut tunnel).await else {
-        return End::Failed(CommandError::msg(Kind::Tunnel, "there is no tunnel to the workspace"));
+    let tunnel = match attached(&mut tunnel).await {
+        Ok(tunnel) => tunnel,
+        Err(error) => return End::Failed(error),
     };
     // The driver may be gone, and with it the one who listens.
     let _ = events.send(Event::Up);

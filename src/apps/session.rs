@@ -74,11 +74,12 @@ pub(super) struct Remote {
     pub(super) tty: bool,
 }
 
-/// Waits until there is a tunnel; `None` when there never will be one.
+/// Waits until there is a tunnel; an error when there never will be one.
 pub(super) async fn attached(
     tunnel: &mut watch::Receiver<Option<Arc<dyn Tunnel>>>,
-) -> Option<Arc<dyn Tunnel>> {
-    tunnel.wait_for(Option::is_some).await.ok()?.clone()
+) -> Result<Arc<dyn Tunnel>, CommandError> {
+    let attached = tunnel.wait_for(Option::is_some).await.ok().and_then(|now| now.clone());
+    attached.ok_or_else(|| CommandError::msg(Kind::Tunnel, "there is no tunnel to the workspace"))
 }
 
 /// Waits until the tunnel is gone.
@@ -120,9 +121,7 @@ pub(super) async fn dial(tunnel: &dyn Tunnel) -> Result<Box<dyn Stream>, Command
 pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
     let opened = async {
-        let Some(dialled) = attached(&mut tunnel).await else {
-            return Err(CommandError::msg(Kind::Tunnel, "there is no tunnel to the workspace"));
-        };
+        let dialled = attached(&mut tunnel).await?;
         tokio::select! {
             opened = open(&*dialled, &remote) => opened,
             () = detached(&mut tunnel) => {

@@ -105,10 +105,6 @@ impl SpeedTest {
 }
 
 impl App for SpeedTest {
-    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async { Ok(()) })
-    }
-
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
         Box::pin(run(self.options, context))
     }
@@ -116,8 +112,9 @@ impl App for SpeedTest {
 
 async fn run(options: Options, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
-    let Some(way) = attached(&mut tunnel).await else {
-        return End::Failed(CommandError::msg(Kind::Tunnel, "there is no tunnel to the workspace"));
+    let way = match attached(&mut tunnel).await {
+        Ok(way) => way,
+        Err(error) => return End::Failed(error),
     };
     // The driver may be gone, and with it the one who listens.
     let _ = events.send(Event::Up);

@@ -79,12 +79,7 @@ impl App for Stdio {
 
 async fn run(streams: Streams, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui: _ } = context;
-    let dialled = async {
-        let Some(tunnel) = attached(&mut tunnel).await else {
-            return Err(CommandError::msg(Kind::Tunnel, "there is no tunnel to the workspace"));
-        };
-        dial(&*tunnel).await
-    };
+    let dialled = async { dial(&*attached(&mut tunnel).await?).await };
     let stream = tokio::select! {
         dialled = dialled => match dialled {
             Ok(stream) => stream,

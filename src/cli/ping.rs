@@ -9,7 +9,7 @@ use super::{
 use crate::{
     apps::ping::{Options, Ping},
     error::CommandError,
-    tunnel::{self, Limits, Request, Wait},
+    tunnel::{self, Request},
 };
 
 /// Measure round trips to a workspace, and show the way they take
@@ -67,15 +67,5 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         time: args.time || args.utc,
         json: args.output == Output::Json,
     });
-    let request = Request {
-        target,
-        wait: Wait::No,
-        autostart: false,
-        follow: false,
-        restart: false,
-        limits: Limits::default(),
-        usage_app: None,
-        app: Box::new(app),
-    };
-    tunnel::run(&session, &environment.ui, request).await
+    tunnel::run(&session, &environment.ui, Request::look(target, Box::new(app))).await
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     apps::speedtest::{Column, Direction, Options, SpeedTest},
     error::{CommandError, Kind},
-    tunnel::{self, Limits, Request, Wait},
+    tunnel::{self, Request},
     ui::quoted,
 };
 
@@ -103,15 +103,5 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         json: args.output == Output::Json,
         columns: args.column,
     });
-    let request = Request {
-        target,
-        wait: Wait::No,
-        autostart: false,
-        follow: false,
-        restart: false,
-        limits: Limits::default(),
-        usage_app: None,
-        app: Box::new(app),
-    };
-    tunnel::run(&session, &environment.ui, request).await
+    tunnel::run(&session, &environment.ui, Request::look(target, Box::new(app))).await
 }

@@ -73,6 +73,24 @@ pub struct Request {
     pub app: Box<dyn App>,
 }
 
+impl Request {
+    /// For an app that looks at a running workspace, once: nothing is started or waited for, and
+    /// nothing counts as use.
+    #[must_use]
+    pub fn look(target: Target, app: Box<dyn App>) -> Self {
+        Self {
+            target,
+            wait: Wait::No,
+            autostart: false,
+            follow: false,
+            restart: false,
+            limits: Limits::default(),
+            usage_app: None,
+            app,
+        }
+    }
+}
+
 /// `--wait`: whether to wait for the workspace's start scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wait {

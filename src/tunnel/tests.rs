@@ -333,10 +333,6 @@ impl Tunnel for NoTunnel {
 struct Fake<F>(F);
 
 impl<F: FnOnce(apps::Context) -> BoxFuture<'static, End> + Send> App for Fake<F> {
-    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async { Ok(()) })
-    }
-
     fn run(self: Box<Self>, context: apps::Context) -> BoxFuture<'static, End> {
         (self.0)(context)
     }
