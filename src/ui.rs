@@ -73,6 +73,15 @@ impl Default for Ui {
     }
 }
 
+/// Says the last of a program that is broken: to stderr, past every lock, which the broken part
+/// may hold.
+pub fn last_words(text: &str) {
+    let mut left = text.as_bytes();
+    while let Ok(written @ 1..) = rustix::io::write(rustix::stdio::stderr(), left) {
+        left = &left[written..];
+    }
+}
+
 impl Ui {
     /// Speaks on the process's stderr.
     #[must_use]

@@ -8,6 +8,7 @@
 
 #[cfg(feature = "embedded")]
 mod agent;
+mod bug;
 mod build;
 mod create;
 mod deadlines;
@@ -124,6 +125,7 @@ pub fn main() -> ExitCode {
 /// twenty pages of stack takes longer than all that `--version` does.
 #[inline(never)]
 fn parse_and_run() -> ExitCode {
+    bug::end_on_panic();
     let (cli, token_source) = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error),

@@ -14,7 +14,6 @@ mod tls;
 use std::{
     io,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -153,7 +152,7 @@ impl Listener {
                         connections.spawn(async move {
                             serve.await;
                             drop(slot);
-                        });
+                        }.boxed());
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -257,13 +256,10 @@ impl Shared {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(self.tasks.clone());
         let call = format!("{} {}", request.method(), request.uri().path());
-        // Whatever a handler holds is shared behind locks that forgive poisoning.
-        let answer = AssertUnwindSafe(self.router.call(request)).catch_unwind();
+        let answer = self.router.call(request);
         let mut response = match tokio::time::timeout(self.limits.request, answer).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(never))) => match never {},
-            Ok(Err(_)) => ApiError::internal("The server failed.", format_args!("{call} panicked"))
-                .into_response(),
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
             Err(_) => {
                 let limit = self.limits.request;
                 let why = format!("{call} was not done within {limit:?}.");
