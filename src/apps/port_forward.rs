@@ -35,6 +35,7 @@ mod way;
 
 use std::{io, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -245,10 +246,10 @@ async fn run(app: PortForward, context: Context) -> End {
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
     for listener in bound.listeners {
-        serving.spawn(serve::serve(listener, shared.clone(), stopped.clone()));
+        serving.spawn(serve::serve(listener, shared.clone(), stopped.clone()).boxed());
     }
     for datagrams in bound.datagrams {
-        serving.spawn(datagrams::serve(datagrams, shared.clone(), stopped.clone()));
+        serving.spawn(datagrams::serve(datagrams, shared.clone(), stopped.clone()).boxed());
     }
     let has_reverse = !reverse.is_empty();
     let mut state = Ready {
@@ -264,7 +265,7 @@ async fn run(app: PortForward, context: Context) -> End {
     let (told, mut words) = mpsc::unbounded_channel();
     let mut keeping = JoinSet::new();
     if has_reverse {
-        keeping.spawn(reverse::keep(reverse, shared.clone(), told));
+        keeping.spawn(reverse::keep(reverse, shared.clone(), told).boxed());
     }
     drop((shared, stopped));
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use coderctl_tunneler::{AgentId, BuildNumber, Event, Failure, FailureKind};
+use futures_util::FutureExt as _;
 use http::StatusCode;
 use time::OffsetDateTime;
 use tokio::{
@@ -190,32 +191,35 @@ impl Inner {
             Err(error) => return Event::WatchFailed(facts::watch_failure(&error)),
         };
         let inner = Arc::downgrade(&self);
-        let task = tokio::spawn(async move {
-            loop {
-                let event = match watch.next().await {
-                    Ok(Fact::Snapshot(workspace)) => match inner.upgrade() {
-                        Some(inner) => inner.learn(*workspace).unwrap_or(Event::OtherMessage),
-                        None => return,
-                    },
-                    Ok(fact) if facts::wants_reason(&fact) => match inner.upgrade() {
-                        Some(inner) => inner.with_reason(&fact).await,
-                        None => return,
-                    },
-                    Ok(fact) => match facts::fact(&fact) {
-                        Some(event) => event,
-                        None => continue,
-                    },
-                    Err(error) => {
-                        // The driver may have ended.
-                        let _ = told.send(Event::WatchLost(facts::watch_failure(&error)));
+        let task = tokio::spawn(
+            async move {
+                loop {
+                    let event = match watch.next().await {
+                        Ok(Fact::Snapshot(workspace)) => match inner.upgrade() {
+                            Some(inner) => inner.learn(*workspace).unwrap_or(Event::OtherMessage),
+                            None => return,
+                        },
+                        Ok(fact) if facts::wants_reason(&fact) => match inner.upgrade() {
+                            Some(inner) => inner.with_reason(&fact).await,
+                            None => return,
+                        },
+                        Ok(fact) => match facts::fact(&fact) {
+                            Some(event) => event,
+                            None => continue,
+                        },
+                        Err(error) => {
+                            // The driver may have ended.
+                            let _ = told.send(Event::WatchLost(facts::watch_failure(&error)));
+                            return;
+                        }
+                    };
+                    if told.send(event).is_err() {
                         return;
                     }
-                };
-                if told.send(event).is_err() {
-                    return;
                 }
             }
-        });
+            .boxed(),
+        );
         let mut slot = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = slot.replace(task) {
             before.abort();

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Instant};
 
 use coderctl_tunneler::{AgentStatus, Agents, Event, Lifecycle, Notice, State, Step, Transition};
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -160,7 +161,7 @@ impl Progress {
 
     fn follow(&mut self, follow: BoxFuture<'static, ()>) {
         if !self.ui.is_quiet() {
-            self.follower = Some(tokio::spawn(follow));
+            self.follower = Some(tokio::spawn(follow.boxed()));
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime::Handle, task::JoinHandle};
 
@@ -80,10 +81,13 @@ impl Spinner {
     fn later(ui: Ui, text: String, runtime: &Handle) -> Self {
         let shown = Arc::new(Mutex::new(None));
         let place = Arc::clone(&shown);
-        let waiting = runtime.spawn(async move {
-            tokio::time::sleep(PATIENCE).await;
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(spin(&ui, &text));
-        });
+        let waiting = runtime.spawn(
+            async move {
+                tokio::time::sleep(PATIENCE).await;
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(spin(&ui, &text));
+            }
+            .boxed(),
+        );
         Self::Later(waiting, shown)
     }
 

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -134,8 +135,8 @@ impl Agent {
     /// Lives until it is asked to end or the server has another agent for us, then ends in order.
     pub(crate) async fn run(self: Arc<Self>, asked: impl Future<Output = End> + Send) -> End {
         let mut tasks = JoinSet::new();
-        let scripts = tasks.spawn(Arc::clone(&self).scripts());
-        tasks.spawn(ports::serve(Arc::clone(&self)));
+        let scripts = tasks.spawn(Arc::clone(&self).scripts().boxed());
+        tasks.spawn(ports::serve(Arc::clone(&self)).boxed());
 
         let mut connected = std::pin::pin!(self.stay_connected());
         let end = tokio::select! {

@@ -18,6 +18,7 @@ use std::{
 };
 
 use coderctl_transport::BoxStream;
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpStream, UdpSocket},
@@ -86,10 +87,10 @@ pub(crate) async fn serve(agent: Arc<Agent>) {
                     tracing::warn!(limit = MAX_CONNECTIONS, "too many connections: refused");
                 }
                 Some(Arrival::Tcp(syn)) => {
-                    connections.spawn(tcp(Arc::clone(&agent), syn));
+                    connections.spawn(tcp(Arc::clone(&agent), syn).boxed());
                 }
                 Some(Arrival::Udp(flow)) => {
-                    connections.spawn(udp(flow));
+                    connections.spawn(udp(flow).boxed());
                 }
                 None => return,
             },

@@ -10,6 +10,7 @@ use coderctl_drpc::{
     Client, RpcError,
     proto::{agent as proto, rpc::agent as rpc},
 };
+use futures_util::FutureExt as _;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -88,17 +89,20 @@ pub(crate) async fn run(agent: &Arc<Agent>, client: Client, version: Version) ->
     let mut tasks = JoinSet::new();
     let mut start = |name: &'static str, at_the_end: AtTheEnd, task: BoxTask| {
         let mut closing = agent.closing.subscribe();
-        tasks.spawn(async move {
-            let result = match at_the_end {
-                Stays => task.await,
-                Stops => tokio::select! {
-                    biased;
-                    _ = closing.wait_for(|closing| *closing) => Ok(()),
-                    result = task => result,
-                },
-            };
-            (name, result)
-        });
+        tasks.spawn(
+            async move {
+                let result = match at_the_end {
+                    Stays => task.await,
+                    Stops => tokio::select! {
+                        biased;
+                        _ = closing.wait_for(|closing| *closing) => Ok(()),
+                        result = task => result,
+                    },
+                };
+                (name, result)
+            }
+            .boxed(),
+        );
     };
     start("manifest", Stays, Box::pin(session.clone().manifest()));
     start("lifecycle", Stays, Box::pin(session.clone().lifecycle()));

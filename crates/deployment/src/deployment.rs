@@ -20,6 +20,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::middleware::from_fn_with_state;
 use coderctl_transport::Transport;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
@@ -212,10 +213,14 @@ impl Deployment {
         let inject = from_fn_with_state(state.faults.clone(), faults::http::inject);
         let router = crate::http::router(state.clone()).layer(inject);
         let (stop_listener, stopped) = oneshot::channel();
-        let listener = Aborted(tokio::spawn(listener.serve(router, async {
-            // The sender gone means the same.
-            let _ = stopped.await;
-        })));
+        let listener = Aborted(tokio::spawn(
+            listener
+                .serve(router, async {
+                    // The sender gone means the same.
+                    let _ = stopped.await;
+                })
+                .boxed(),
+        ));
         Ok(Self { state, address, tasks, replicas: together, stop_listener, listener })
     }
 

@@ -25,6 +25,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -125,7 +126,7 @@ impl Control {
         let (leave, leaving) = watch::channel(false);
         let (events, receiver) = mpsc::channel(QUEUED_EVENTS);
         let task = session::Task { shared: shared.clone(), server, resume, leaving, events };
-        let task = tokio::spawn(task.run(dial));
+        let task = tokio::spawn(task.run(dial).boxed());
         (Control { shared, leave, task }, receiver)
     }
 

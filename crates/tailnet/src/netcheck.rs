@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -60,7 +61,7 @@ pub async fn check_relays<D: Dial + Clone>(dialer: &D, map: &DerpMap) -> Vec<Rel
     let mut checks = JoinSet::new();
     for region in map.regions.values().filter(|region| region.has_relay()).take(MAX_RELAYS) {
         let (dialer, region) = (dialer.clone(), region.clone());
-        checks.spawn(async move { check_relay(&dialer, &region).await });
+        checks.spawn(async move { check_relay(&dialer, &region).await }.boxed());
     }
     let mut all: Vec<RelayCheck> = checks.join_all().await.into_iter().flatten().collect();
     all.sort_by_key(|check| check.region);

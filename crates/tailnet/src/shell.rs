@@ -33,6 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot, watch},
@@ -190,7 +191,7 @@ impl Tailnet {
             direct,
             status: status_in,
         };
-        let driver = tokio::spawn(driver.run(control, news, orders, info));
+        let driver = tokio::spawn(driver.run(control, news, orders, info).boxed());
         Ok(Self { shared, commands, driver, status })
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
@@ -298,10 +299,13 @@ impl Transport {
         let io = Watched { io, seen: 0, began: began.clone() };
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
         let (sender, connection) = handshake.map_err(|error| explain(&error, &host))?;
-        let driver = tokio::spawn(async move {
-            // Errors reach whoever waits for an answer.
-            let _ = connection.with_upgrades().await;
-        });
+        let driver = tokio::spawn(
+            async move {
+                // Errors reach whoever waits for an answer.
+                let _ = connection.with_upgrades().await;
+            }
+            .boxed(),
+        );
         Ok(Connection { sender, began, _driver: Driver(driver) })
     }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -150,11 +151,14 @@ impl Flows {
         let seen = Arc::new(Seen { begun: Instant::now(), last: AtomicU64::new(0) });
         let open = Open::new(self.shared.events.clone());
         let answers = answers(Arc::clone(&datagrams), Arc::clone(&seen), back);
-        let task = self.tasks.spawn(async move {
-            let _open = open;
-            answers.await;
-            key
-        });
+        let task = self.tasks.spawn(
+            async move {
+                let _open = open;
+                answers.await;
+                key
+            }
+            .boxed(),
+        );
         self.open.insert(key, Flow { datagrams, seen, task });
         Ok(())
     }

@@ -7,6 +7,7 @@
 use std::{io, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
 
 use coderctl_ssh::client::{self, Client, Forwarded, ListenError, Reason};
+use futures_util::FutureExt as _;
 use tokio::{
     io::copy_bidirectional_with_sizes,
     net::{TcpStream, UnixStream},
@@ -158,7 +159,7 @@ async fn serve(mut client: Client, forwards: &[Reverse], shared: &mut Shared) {
                     let found = forwards.iter().find(|one| wanted(&one.listen) == *forwarded.target());
                     match found {
                         Some(Reverse { to, .. }) => {
-                            connections.spawn(carry(forwarded, to.clone(), shared.clone()));
+                            connections.spawn(carry(forwarded, to.clone(), shared.clone()).boxed());
                         }
                         None => forwarded.refuse(Reason::Prohibited, "not asked for"),
                     }

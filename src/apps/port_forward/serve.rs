@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::copy_bidirectional_with_sizes,
     net::{TcpStream, UnixStream},
@@ -44,7 +45,7 @@ pub(super) async fn serve(listener: Listener, shared: Shared, mut stopped: watch
                 connections.spawn(async move {
                     carry(stream, to, shared).await;
                     drop(permit);
-                });
+                }.boxed());
             }
             Some(ended) = connections.join_next() => note(ended),
             () = stopping(&mut stopped) => break,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use coderctl_ssh::server::{Opener, Outgoing};
+use futures_util::FutureExt as _;
 use tokio::{net::UnixListener, task::JoinHandle};
 use uuid::Uuid;
 
@@ -47,12 +48,15 @@ pub(super) fn listen(opener: Opener) -> io::Result<Socket> {
     std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
     let path = directory.join("listener.sock");
     let listener = UnixListener::bind(&path)?;
-    let task = tokio::spawn(async move {
-        forward::accept(
-            || async { listener.accept().await.map(|(stream, _)| (stream, Outgoing::Agent)) },
-            &opener,
-        )
-        .await;
-    });
+    let task = tokio::spawn(
+        async move {
+            forward::accept(
+                || async { listener.accept().await.map(|(stream, _)| (stream, Outgoing::Agent)) },
+                &opener,
+            )
+            .await;
+        }
+        .boxed(),
+    );
     Ok(Socket { path, task })
 }

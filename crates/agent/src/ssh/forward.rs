@@ -15,6 +15,7 @@ use std::{
 use coderctl_ssh::server::{
     Channel, Direct, Forward, Global, Listen, OpenError, Opener, Outgoing, Reason, Target,
 };
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -143,10 +144,13 @@ impl Listeners {
                 let (listeners, port) = bind(&address, port).await?;
                 for listener in listeners {
                     let (opener, address) = (self.opener.clone(), address.clone());
-                    tasks.spawn(async move {
-                        let next = || accept_tcp(&listener, &address, port);
-                        accept(next, &opener).await;
-                    });
+                    tasks.spawn(
+                        async move {
+                            let next = || accept_tcp(&listener, &address, port);
+                            accept(next, &opener).await;
+                        }
+                        .boxed(),
+                    );
                 }
                 let listen = Listen::Tcp { address, port };
                 self.open.insert(listen, Listener { _tasks: tasks, path: None });
@@ -156,13 +160,16 @@ impl Listeners {
                 let path = to_path(&name);
                 let listener = bind_unix(&path)?;
                 let (opener, name_here) = (self.opener.clone(), name.clone());
-                tasks.spawn(async move {
-                    let next = || async {
-                        let (stream, _) = listener.accept().await?;
-                        Ok((stream, Outgoing::ForwardedUnix { path: name_here.clone() }))
-                    };
-                    accept(next, &opener).await;
-                });
+                tasks.spawn(
+                    async move {
+                        let next = || async {
+                            let (stream, _) = listener.accept().await?;
+                            Ok((stream, Outgoing::ForwardedUnix { path: name_here.clone() }))
+                        };
+                        accept(next, &opener).await;
+                    }
+                    .boxed(),
+                );
                 let listen = Listen::Unix { path: name };
                 self.open.insert(listen, Listener { _tasks: tasks, path: Some(path) });
                 Ok(None)
@@ -210,14 +217,17 @@ where
     };
     let opener = opener.clone();
     // It may outlive the listener; it ends with the connection to the client.
-    tokio::spawn(async move {
-        match opener.open(outgoing).await {
-            Ok(channel) => splice(channel, stream).await,
-            Err(error @ (OpenError::Refused { .. } | OpenError::Closed)) => {
-                tracing::debug!(%error, "a forwarded connection");
+    tokio::spawn(
+        async move {
+            match opener.open(outgoing).await {
+                Ok(channel) => splice(channel, stream).await,
+                Err(error @ (OpenError::Refused { .. } | OpenError::Closed)) => {
+                    tracing::debug!(%error, "a forwarded connection");
+                }
             }
         }
-    });
+        .boxed(),
+    );
 }
 
 /// What to listen on for a client's word for it (RFC 4254 section 7.1).

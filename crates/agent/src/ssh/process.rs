@@ -3,6 +3,7 @@
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 
 use coderctl_ssh::Exit;
+use futures_util::FutureExt as _;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -82,12 +83,15 @@ impl Process {
         let (ended, status) = watch::channel(None);
         let closing = server.closing.subscribe();
         let counted = (fate == Fate::Ends).then(|| server.count());
-        tokio::spawn(async move {
-            let exit = attend(child, taken, closing, fate).await;
-            // Nobody may be left who wants to know.
-            ended.send_replace(Some(exit));
-            drop(counted);
-        });
+        tokio::spawn(
+            async move {
+                let exit = attend(child, taken, closing, fate).await;
+                // Nobody may be left who wants to know.
+                ended.send_replace(Some(exit));
+                drop(counted);
+            }
+            .boxed(),
+        );
         Self { orders, status }
     }
 

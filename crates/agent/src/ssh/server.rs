@@ -12,6 +12,7 @@ use coderctl_ssh::{
     hostkey::HostKey,
     server::{self as ssh, Config, Incoming, Policy},
 };
+use futures_util::FutureExt as _;
 use ring::digest;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -185,13 +186,16 @@ impl Server {
                 Some(Incoming::Session(session)) => {
                     let counted = shared.count();
                     let (shared, opener) = (Arc::clone(shared), opener.clone());
-                    tokio::spawn(async move {
-                        session::run(shared, opener, session, peer).await;
-                        drop(counted);
-                    });
+                    tokio::spawn(
+                        async move {
+                            session::run(shared, opener, session, peer).await;
+                            drop(counted);
+                        }
+                        .boxed(),
+                    );
                 }
                 Some(Incoming::Direct(direct)) => {
-                    tasks.spawn(forward::direct(direct, blocks));
+                    tasks.spawn(forward::direct(direct, blocks).boxed());
                 }
                 Some(Incoming::Forward(forward)) => listeners.handle(forward).await,
                 None => return connection.ended().unwrap_or(Ok(())),

@@ -14,6 +14,7 @@ use coderctl_ssh::{
     server::{Opener, Outgoing, X11},
     wire::Reader,
 };
+use futures_util::FutureExt as _;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 use super::forward;
@@ -97,12 +98,15 @@ impl Displays {
             tokio::task::spawn_blocking(move || store(&file, entry)).await??;
         }
         let used = Arc::new(AtomicU64::new(self.tick()));
-        let task = tokio::spawn(serve(
-            listener,
-            opener.clone(),
-            request.single,
-            (Arc::clone(&self.clock), Arc::clone(&used)),
-        ));
+        let task = tokio::spawn(
+            serve(
+                listener,
+                opener.clone(),
+                request.single,
+                (Arc::clone(&self.clock), Arc::clone(&used)),
+            )
+            .boxed(),
+        );
         let open = Open { number, used: Arc::clone(&used), task };
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         let name = format!("localhost:{number}.{}", request.screen);
@@ -308,10 +312,13 @@ mod tests {
             let free = NUMBERS.filter(|number| !numbers.contains(number)).rev();
             let (number, listener) = displays.bind(free).await.unwrap();
             numbers.push(number);
-            let task = tokio::spawn(async move {
-                let _listener = listener;
-                std::future::pending::<()>().await;
-            });
+            let task = tokio::spawn(
+                async move {
+                    let _listener = listener;
+                    std::future::pending::<()>().await;
+                }
+                .boxed(),
+            );
             let used = Arc::new(AtomicU64::new(age));
             displays.open.lock().unwrap().push(Open { number, used, task });
         }

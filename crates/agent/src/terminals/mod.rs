@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -161,10 +162,13 @@ impl Terminals {
         let program = Program { _group: Group::of(&child), child };
         let (all, id) = (Arc::downgrade(self), init.id);
         let running = Arc::clone(&terminal);
-        state.programs.spawn(async move {
-            run(&running, output, program).await;
-            forget(&all, id, &running);
-        });
+        state.programs.spawn(
+            async move {
+                run(&running, output, program).await;
+                forget(&all, id, &running);
+            }
+            .boxed(),
+        );
         Ok(terminal)
     }
 

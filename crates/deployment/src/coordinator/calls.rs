@@ -10,6 +10,7 @@ use coderctl_drpc::{
     proto::{rpc::tailnet as rpc, tailnet as proto},
 };
 use coderctl_tailnet::ids::PeerId;
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinSet,
@@ -76,7 +77,7 @@ impl Coordinator {
                         while calls.try_join_next().is_some() {}
                         let coordinator = self.clone();
                         let caller = Caller::Client(client);
-                        calls.spawn(async move { coordinator.serve(call, caller).await });
+                        calls.spawn(async move { coordinator.serve(call, caller).await }.boxed());
                     }
                     None => break server.closed().await,
                 },

@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -103,11 +104,14 @@ impl Control {
             match self.listener.accept().await {
                 Ok((stream, _)) if is_ours(&stream) => {
                     let (faults, relay) = (faults.clone(), relay.clone());
-                    connections.spawn(async move {
-                        if let Err(error) = converse(stream, &faults, &relay).await {
-                            tracing::debug!(%error, "a control connection broke");
+                    connections.spawn(
+                        async move {
+                            if let Err(error) = converse(stream, &faults, &relay).await {
+                                tracing::debug!(%error, "a control connection broke");
+                            }
                         }
-                    });
+                        .boxed(),
+                    );
                 }
                 Ok(_) => tracing::warn!("another user knocked at the control socket"),
                 Err(error) => {

@@ -15,6 +15,7 @@ use std::io;
 
 use axum::{extract::Request, response::Response};
 use coderctl_transport::{BoxStream, WebSocket};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -48,12 +49,15 @@ impl StreamUpgrade {
         W: Future<Output = ()> + Send + 'static,
     {
         let tasks = self.tasks.clone();
-        tasks.clone().spawn(async move {
-            match self.stream().await {
-                Ok(stream) => serve(stream, tasks.stopping()).await,
-                Err(error) => tracing::debug!(%error, "an upgrade was abandoned"),
+        tasks.clone().spawn(
+            async move {
+                match self.stream().await {
+                    Ok(stream) => serve(stream, tasks.stopping()).await,
+                    Err(error) => tracing::debug!(%error, "an upgrade was abandoned"),
+                }
             }
-        });
+            .boxed(),
+        );
     }
 
     /// The stream, once the response is out.

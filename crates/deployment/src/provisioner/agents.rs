@@ -21,6 +21,7 @@ use std::{
 };
 
 use coderctl_agent::{Options, Token, TokenSource};
+use futures_util::FutureExt as _;
 use tokio::{process::Command, sync::oneshot, task::JoinHandle};
 use uuid::Uuid;
 
@@ -284,19 +285,22 @@ impl Agents {
         let task = match &self.0.settings.mode {
             AgentMode::Process(program) => {
                 let mut command = self.command(program, directory, token);
-                tokio::spawn(async move { keep(&mut command, &name, left).await })
+                tokio::spawn(async move { keep(&mut command, &name, left).await }.boxed())
             }
             AgentMode::InProcess | AgentMode::ByHand => {
                 let options = self.options(directory, token);
-                tokio::spawn(async move {
-                    let left = async {
-                        // The sender gone means the same.
-                        let _ = left.await;
-                    };
-                    if let Err(error) = coderctl_agent::run(options, left).await {
-                        tracing::error!(agent = name, %error, "an agent could not begin");
+                tokio::spawn(
+                    async move {
+                        let left = async {
+                            // The sender gone means the same.
+                            let _ = left.await;
+                        };
+                        if let Err(error) = coderctl_agent::run(options, left).await {
+                            tracing::error!(agent = name, %error, "an agent could not begin");
+                        }
                     }
-                })
+                    .boxed(),
+                )
             }
         };
         Running { token, leave, task: Owned(task) }

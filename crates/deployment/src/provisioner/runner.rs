@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::job;
@@ -33,7 +34,7 @@ pub(super) async fn run(state: &State, stop: impl Future<Output = ()>) {
         while jobs.len() < state.config.builds.max(1) {
             match state.store.acquire_job(worker, LEASE, Timestamp::now()).await {
                 Ok(Some(acquired)) => {
-                    jobs.spawn(job::run(state.clone(), acquired, ending.clone()));
+                    jobs.spawn(job::run(state.clone(), acquired, ending.clone()).boxed());
                 }
                 Ok(None) => break,
                 Err(error) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -118,7 +119,7 @@ async fn requests(agents: &Agents, leave: Option<Subscription>) {
         match Uuid::try_parse_ascii(&payload) {
             Ok(workspace) => {
                 let agents = agents.clone();
-                leaving.spawn(async move { agents.stop(workspace).await });
+                leaving.spawn(async move { agents.stop(workspace).await }.boxed());
             }
             Err(_) => tracing::warn!("a process asks for the end of agents of no workspace"),
         }

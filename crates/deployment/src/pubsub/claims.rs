@@ -1,6 +1,7 @@
 //! Claims of prebuilt workspaces: told once the claim build has succeeded, heard by whoever serves
 //! the agent (`coderd/prebuilds/claim.go`).
 
+use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinHandle};
 use uuid::Uuid;
 
@@ -61,17 +62,20 @@ impl ClaimListener {
             .map_err(ClaimError::Subscribe)?;
         // One is enough: there is one claim in a workspace's life.
         let (sender, events) = mpsc::channel(1);
-        let pump = tokio::spawn(async move {
-            while let Some(event) = subscription.recv().await {
-                let heard = match event {
-                    Event::Message(payload) => Heard::Claim(decode(workspace_id, &payload)),
-                    Event::Resync => Heard::Resync,
-                };
-                if sender.send(heard).await.is_err() {
-                    return;
+        let pump = tokio::spawn(
+            async move {
+                while let Some(event) = subscription.recv().await {
+                    let heard = match event {
+                        Event::Message(payload) => Heard::Claim(decode(workspace_id, &payload)),
+                        Event::Resync => Heard::Resync,
+                    };
+                    if sender.send(heard).await.is_err() {
+                        return;
+                    }
                 }
             }
-        });
+            .boxed(),
+        );
         Ok(Self { events, pump })
     }
 

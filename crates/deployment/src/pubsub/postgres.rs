@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use sqlx::{
     PgPool,
     postgres::{PgListener, PgPoolOptions},
@@ -84,7 +85,7 @@ pub(super) async fn connect(url: &str) -> Result<(Arc<Hub>, Remote), PubsubError
     let remote = Remote {
         pool,
         subscribe: subscribe_sender,
-        listener: tokio::spawn(listener.run(connection)).abort_handle(),
+        listener: tokio::spawn(listener.run(connection).boxed()).abort_handle(),
     };
     Ok((hub, remote))
 }

@@ -32,6 +32,7 @@ use coderctl_tailnet::{
     keys::{NoEntropy, NodePrivate, NodePublic, RelayPublic},
 };
 use coderctl_transport::{BoxStream, Transport};
+use futures_util::FutureExt as _;
 use ring::hmac;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -244,7 +245,7 @@ impl Relay {
                         server_name: server_name.to_owned(),
                         dial: TransportDial::new(transport.clone()),
                     };
-                    Link { url, task: tokio::spawn(keep_link(self.0.clone(), way)) }
+                    Link { url, task: tokio::spawn(keep_link(self.0.clone(), way).boxed()) }
                 });
             }
             if relays.changed().await.is_err() {

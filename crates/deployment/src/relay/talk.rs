@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use coderctl_tailnet::derp::Frame;
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     task::JoinHandle,
@@ -34,7 +35,7 @@ where
 {
     let (reader, writer) = tokio::io::split(stream);
     // A task of its own, so that a client's reading and writing do not wait for each other.
-    let mut writer = Aborted(tokio::spawn(write(inner.clone(), outbox, writer, ping)));
+    let mut writer = Aborted(tokio::spawn(write(inner.clone(), outbox, writer, ping).boxed()));
     tokio::select! {
         ended = read(inner, talk, reader, &mut inbox) => ended,
         ended = &mut writer.0 => ended.unwrap_or(Ended::Left),

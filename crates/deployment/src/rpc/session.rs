@@ -9,6 +9,7 @@ use axum::{
 };
 use coderctl_drpc::{Pinger, Server};
 use coderctl_transport::BoxStream;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -78,7 +79,7 @@ impl Session {
                 call = server.accept() => match call {
                     Some(call) => {
                         let caller = caller.clone();
-                        calls.spawn(async move { caller.serve(call).await });
+                        calls.spawn(async move { caller.serve(call).await }.boxed());
                     }
                     None => break "the agent left",
                 },

@@ -13,6 +13,7 @@
 
 use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
+use futures_util::FutureExt as _;
 use sqlx::{
     Any, AnyPool, Executor as _, Transaction,
     any::{AnyPoolOptions, AnyRow},
@@ -230,7 +231,7 @@ impl Db {
 async fn finish<T: Send + 'static>(
     step: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
 ) -> Result<T, sqlx::Error> {
-    match tokio::spawn(step).await {
+    match tokio::spawn(step.boxed()).await {
         Ok(result) => result,
         // The runtime is being shut down, or the driver panicked.
         Err(_) => Err(sqlx::Error::WorkerCrashed),

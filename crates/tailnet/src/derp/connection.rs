@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -66,10 +67,13 @@ pub async fn connect(
     let room = Arc::new(Notify::new());
     let outbox = Arc::new(Outbox::new(room.clone()));
     let (sender, events) = mpsc::channel(QUEUED_BATCHES);
-    let task = tokio::spawn({
-        let outbox = outbox.clone();
-        async move { run(open, &outbox, Forward(sender)).await }
-    });
+    let task = tokio::spawn(
+        {
+            let outbox = outbox.clone();
+            async move { run(open, &outbox, Forward(sender)).await }
+        }
+        .boxed(),
+    );
     Ok(Connection { outbox, room, events, task })
 }
 

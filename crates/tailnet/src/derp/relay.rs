@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -166,7 +167,7 @@ impl Relays {
         if let Some(home) = home {
             shared.open(&mut shared.lock(), home);
         }
-        let measuring = tokio::spawn(measure::keep_home(shared.clone()));
+        let measuring = tokio::spawn(measure::keep_home(shared.clone()).boxed());
         Relays { shared, incoming, status, measuring }
     }
 
@@ -353,12 +354,10 @@ impl Shared {
         };
         state.generation += 1;
         let generation = state.generation;
-        let task = self.runtime.spawn(link::serve(
-            self.clone(),
-            link::Place { region, generation },
-            nodes,
-            outbox.clone(),
-        ));
+        let task = self.runtime.spawn(
+            link::serve(self.clone(), link::Place { region, generation }, nodes, outbox.clone())
+                .boxed(),
+        );
         let link = Link {
             generation,
             outbox,

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -89,7 +90,7 @@ async fn servers(map: &DerpMap) -> Vec<SocketAddr> {
     let mut lookups = JoinSet::new();
     let nodes = map.regions.values().flat_map(|region| &region.nodes);
     for node in nodes.filter(|node| node.stun_port.is_some()).take(2 * MAX_SERVERS) {
-        lookups.spawn(addresses(node.clone()));
+        lookups.spawn(addresses(node.clone()).boxed());
     }
     let mut all: Vec<SocketAddr> = lookups.join_all().await.into_iter().flatten().collect();
     all.sort_unstable();

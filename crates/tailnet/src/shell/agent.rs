@@ -23,6 +23,7 @@ use std::{
 };
 
 use coderctl_drpc::Client;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -169,7 +170,7 @@ impl AgentTailnet {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (status_in, status) = watch::channel(AgentStatus::default());
         let driver = Driver { pump, control: Arc::clone(&control), node, status: status_in };
-        let driver = tokio::spawn(driver.run(ordered));
+        let driver = tokio::spawn(driver.run(ordered).boxed());
         let incoming = Incoming::new(Arc::clone(&shared));
         Ok((Self { shared, control, orders, driver, status }, incoming))
     }

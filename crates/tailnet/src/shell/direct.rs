@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures_util::FutureExt as _;
 use netwatcher::{AsyncWatch, Update};
 use tokio::task::JoinSet;
 
@@ -113,15 +114,18 @@ async fn look_up(servers: Vec<StunServer>) -> Vec<SocketAddr> {
         match server {
             StunServer::At(address) => found.push(address),
             StunServer::Named(name, port, families) => {
-                names.spawn(async move {
-                    let lookup = tokio::net::lookup_host((name, port)).await;
-                    let mut found: Vec<SocketAddr> = lookup.into_iter().flatten().collect();
-                    found.retain(|address| families.allows(&address.ip()));
-                    // One of each family is enough to see what a NAT does.
-                    found.sort_unstable_by_key(SocketAddr::is_ipv6);
-                    found.dedup_by_key(|address| address.is_ipv6());
-                    found
-                });
+                names.spawn(
+                    async move {
+                        let lookup = tokio::net::lookup_host((name, port)).await;
+                        let mut found: Vec<SocketAddr> = lookup.into_iter().flatten().collect();
+                        found.retain(|address| families.allows(&address.ip()));
+                        // One of each family is enough to see what a NAT does.
+                        found.sort_unstable_by_key(SocketAddr::is_ipv6);
+                        found.dedup_by_key(|address| address.is_ipv6());
+                        found
+                    }
+                    .boxed(),
+                );
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{io, ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt as _, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -115,26 +115,29 @@ impl EventsUpgrade {
         W: Future<Output = Close> + Send + 'static,
     {
         let stopping = self.tasks.stopping();
-        self.tasks.spawn(async move {
-            let upgraded = match self.upgrade.await {
-                Ok(upgraded) => upgraded,
-                Err(error) => return tracing::debug!(%error, "an upgrade was abandoned"),
-            };
-            let mut config = WebSocketConfig::default();
-            config.max_message_size = Some(MAX_INCOMING);
-            config.max_frame_size = Some(MAX_INCOMING);
-            // Watches are many and idle; the library's 128 KiB each would be most of them.
-            config.read_buffer_size = MAX_INCOMING;
-            config.write_buffer_size = 0;
-            let io = TokioIo::new(upgraded);
-            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-            let (sender, queue) = mpsc::channel(QUEUE);
-            let mut pump = Pump { socket, queue, asked: false, rules };
-            let why = pump.run(produce(Events(sender), stopping)).await;
-            if let Err(error) = why {
-                tracing::debug!(%error, "a watching client is gone");
+        self.tasks.spawn(
+            async move {
+                let upgraded = match self.upgrade.await {
+                    Ok(upgraded) => upgraded,
+                    Err(error) => return tracing::debug!(%error, "an upgrade was abandoned"),
+                };
+                let mut config = WebSocketConfig::default();
+                config.max_message_size = Some(MAX_INCOMING);
+                config.max_frame_size = Some(MAX_INCOMING);
+                // Watches are many and idle; the library's 128 KiB each would be most of them.
+                config.read_buffer_size = MAX_INCOMING;
+                config.write_buffer_size = 0;
+                let io = TokioIo::new(upgraded);
+                let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+                let (sender, queue) = mpsc::channel(QUEUE);
+                let mut pump = Pump { socket, queue, asked: false, rules };
+                let why = pump.run(produce(Events(sender), stopping)).await;
+                if let Err(error) = why {
+                    tracing::debug!(%error, "a watching client is gone");
+                }
             }
-        });
+            .boxed(),
+        );
     }
 }
 

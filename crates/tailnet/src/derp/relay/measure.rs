@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -72,7 +73,7 @@ async fn round(dialer: &Arc<dyn Dial>, regions: Vec<(RegionId, Vec<RelayNode>)>)
             && let Some((region, nodes)) = waiting.next()
         {
             let dialer = Arc::clone(dialer);
-            asked.spawn(async move { (region, latency(&*dialer, &nodes).await) });
+            asked.spawn(async move { (region, latency(&*dialer, &nodes).await) }.boxed());
         }
         match asked.join_next().await {
             Some(Ok((region, Some(latency)))) => drop(answers.insert(region, latency)),
