@@ -75,11 +75,14 @@ def free_port():
 
 
 class Forward:
-    """A `port-forward` that is up."""
+    """A `port-forward` that is up, a local port for each remote one."""
 
-    def __init__(self, binary, options, workspace, remote, env):
-        self.local = free_port()
-        command = [binary, *options, "port-forward", workspace, "--tcp", f"127.0.0.1:{self.local}:{remote}"]
+    def __init__(self, binary, workspace, env, *remotes):
+        self.locals = [free_port() for _ in remotes]
+        self.local = self.locals[0]
+        command = [binary, "port-forward", workspace]
+        for local, remote in zip(self.locals, remotes):
+            command += ["--tcp", f"127.0.0.1:{local}:{remote}"]
         self.child = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -207,7 +210,7 @@ def main():
             for _ in range(args.rounds):
                 for slot, binary in enumerate(pair):
                     with Iperf() as server:
-                        forward = Forward(binary, [], args.workspace, server.port, way)
+                        forward = Forward(binary, args.workspace, way, server.port)
                         samples[slot].append(iperf(forward.local, args.seconds, *options))
                         forward.close()
             ours, theirs = map(statistics.median, samples)
@@ -217,7 +220,7 @@ def main():
         idle, after = [], []
         for binary in pair:
             with Iperf() as server:
-                forward = Forward(binary, [], args.workspace, server.port, env)
+                forward = Forward(binary, args.workspace, env, server.port)
                 time.sleep(2)
                 idle.append(forward.resident())
                 iperf(forward.local, args.seconds, "-P", "10")
@@ -227,7 +230,7 @@ def main():
         say("memory", "forward after ten streams", *after, "MiB", "≤ 0.3")
 
     if "idle" in rows:
-        forwards = [Forward(binary, [], args.workspace, 9, env) for binary in pair]
+        forwards = [Forward(binary, args.workspace, env, 9) for binary in pair]
         time.sleep(2)
         before = [forward.cpu() for forward in forwards]
         time.sleep(args.idle)
