@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Options, Server, coderctl, run};
+use crate::support::{Options, Server, agents, coderctl, run, until};
 
 #[test]
 fn a_workspace_lives_from_start_to_deletion() {
@@ -39,6 +39,19 @@ fn state_outlives_the_server_and_secrets_are_for_their_owner_alone() {
     assert!(!log.contains(&token) && !log.contains(&server.token), "{log}");
     let (code, said) = server.stop();
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn an_agent_tells_how_far_its_relay_is() {
+    let server = Server::with_dev();
+    let api = server.api();
+    let latency = until("the agent has measured its relay", || {
+        let workspace = api.workspace("dev");
+        let known = agents(&workspace)[0]["latency"].as_object()?.clone();
+        known.into_values().next()
+    });
+    assert_eq!(latency["preferred"], true, "{latency}");
+    assert!(latency["latency_ms"].as_f64().is_some_and(|took| took > 0.0), "{latency}");
 }
 
 #[test]

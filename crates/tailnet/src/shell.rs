@@ -540,6 +540,10 @@ fn listen(node: &mut Node, relays: &crate::derp::relay::Status) -> bool {
     let Some(home) = relays.home else { return false };
     node.home = home;
     node.as_of = Some(std::time::SystemTime::now());
+    // Which family a relay answered by is not known; the key wants one.
+    let latencies = relays.latencies.iter();
+    node.derp_latency =
+        latencies.map(|(id, took)| (format!("{}-v4", id.get()), took.as_secs_f64())).collect();
     let websocket = relays.websocket.iter();
     node.derp_forced_websocket = websocket.map(|(id, why)| (id.get(), why.clone())).collect();
     true

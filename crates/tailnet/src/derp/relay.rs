@@ -18,7 +18,10 @@
 //! happens in tasks that belong to [`Relays`] and end with it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -79,7 +82,7 @@ pub struct Status {
     /// Regions that are reached by WebSocket, and why. Not to be printed unescaped.
     pub websocket: BTreeMap<RegionId, String>,
     /// How far away the regions are that answered when they were measured last; nothing while
-    /// there is no choice.
+    /// there is no choice, but for [`Relays::measure_always`].
     pub latencies: Round,
 }
 
@@ -110,6 +113,8 @@ struct Shared {
     room: Arc<Notify>,
     /// Something happened that may make another region the better home.
     measure: Notify,
+    /// Measure a region without rivals, too.
+    lone: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -162,6 +167,7 @@ impl Relays {
             status: status_sender,
             room: Arc::new(Notify::new()),
             measure: Notify::new(),
+            lone: AtomicBool::new(false),
             state: Mutex::new(State { map, home, ..State::default() }),
         });
         if let Some(home) = home {
@@ -269,6 +275,12 @@ impl Relays {
     /// another is better.
     pub fn measure(&self) {
         self.shared.measure.notify_one();
+    }
+
+    /// Measures from now on where there is no choice, too, for those whom the latency is told.
+    pub fn measure_always(&self) {
+        self.shared.lone.store(true, Ordering::Relaxed);
+        self.measure();
     }
 
     /// Listens in another region from now on.

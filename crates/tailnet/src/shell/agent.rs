@@ -161,6 +161,7 @@ impl AgentTailnet {
         map.rewrite(&server);
         let home = map.choose_home();
         let relays = Relays::start(dialer, map.clone(), node_key, home);
+        relays.measure_always();
         relays.force_websocket(force_websockets);
         let control = Arc::new(AgentControl::new(server));
         let shared = Arc::new(Shared::new(engine));

@@ -82,6 +82,7 @@ impl Pump {
         if self.sleep.slept(now, SystemTime::now()) {
             tracing::debug!("the machine slept");
             core.engine.network_changed(now);
+            self.relays.measure();
         }
         let udp = self.direct.as_mut().map(|direct| &mut direct.udp);
         let mut sink = Sink { relays: &self.relays, held: &mut self.held, udp, left: TURN };
@@ -108,6 +109,7 @@ impl Pump {
                 tracing::debug!(?addresses, "addresses of this machine");
                 engine.set_local(direct.udp.ports(), addresses, now);
                 engine.network_changed(now);
+                self.relays.measure();
             }
             News::Servers(servers) => {
                 tracing::debug!(?servers, "STUN servers");

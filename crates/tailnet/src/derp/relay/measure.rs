@@ -1,13 +1,14 @@
 //! Measures the regions that may be home, and moves home to the nearest.
 //!
 //! Nothing waits for it: a tunnel begins with the home that is known, and moves later. Where there
-//! is only one region there is nothing to measure.
+//! is only one region there is nothing to choose, and it is measured for an agent only, whose latency
+//! people look at.
 //!
 //! Relays are asked over HTTP, not by STUN, though that would be cheaper: the maps of these
 //! deployments share public STUN servers between regions, whose distance says nothing of the
 //! relay's (coder/tailscale: net/netcheck/netcheck.go).
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -41,7 +42,7 @@ pub(super) async fn keep_home(shared: Arc<Shared>) {
     let _ = timeout(HEAD_START, status.wait_for(super::Status::home_connected)).await;
     loop {
         let regions = shared.measurable();
-        let choice = regions.len() > 1;
+        let choice = regions.len() > 1 || shared.lone.load(Ordering::Relaxed);
         if choice {
             let round = round(&shared.dialer, regions).await;
             shared.measured(round);
