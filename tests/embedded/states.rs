@@ -74,9 +74,17 @@ fn commands_that_find_it_starting_join_that_build() {
 
 #[test]
 fn commands_that_start_it_at_the_same_time_make_one_build() {
-    let server = Server::with_dev();
+    let server = Options::default().dev().faults().start();
     server.run(&["stop", "dev", "-y"]).ends(0);
-    let all: Vec<_> = (0..4).map(|_| server.background(&["ssh", "dev", "--", "exit 7"])).collect();
+    let mut faults = server.faults();
+    // Or it might be up before the last of them asks.
+    let held = faults.hold("start");
+    let mut all: Vec<_> =
+        (0..4).map(|_| server.background(&["ssh", "dev", "--", "exit 7"])).collect();
+    for ssh in &mut all {
+        ssh.wait_for("Starting workspace dev");
+    }
+    faults.disarm(held);
     for ssh in all {
         let (code, said) = ssh.finish();
         assert_eq!(code, Some(7), "{said}");
