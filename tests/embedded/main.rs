@@ -14,6 +14,8 @@ mod limits;
 mod measuring;
 mod midway;
 mod openssh;
+#[path = "../common/openssh.rs"]
+mod openssh_options;
 mod replicas;
 mod server;
 mod sessions;

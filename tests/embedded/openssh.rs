@@ -2,37 +2,16 @@
 
 use std::process::Command;
 
-use crate::support::{
-    Running, Seen, Server, ask, binary, feed, has, local_port, noise, reverse, run, service,
+use crate::{
+    openssh_options::{options, ssh_line},
+    support::{Running, Seen, Server, ask, feed, has, local_port, noise, reverse, run, service},
 };
-
-const OPTIONS: [&str; 4] =
-    ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
-
-fn proxy() -> String {
-    format!("ProxyCommand={} ssh --stdio %h", binary())
-}
-
-/// OpenSSH's command line, for programs that take one.
-fn ssh_line() -> String {
-    let mut line = format!("ssh -F none -o '{}'", proxy());
-    for option in OPTIONS {
-        line += &format!(" -o {option}");
-    }
-    line
-}
 
 /// A program of OpenSSH's, or one that uses it, with the way there.
 fn command(server: &Server, program: &str, arguments: &[&str]) -> Command {
-    let mut all = Vec::new();
-    let proxy = proxy();
-    if matches!(program, "ssh" | "scp" | "sftp") {
-        all.extend(["-F", "none", "-o", &proxy]);
-        for option in OPTIONS {
-            all.extend(["-o", option]);
-        }
-    }
-    all.extend(arguments);
+    let options = options(program);
+    let all: Vec<&str> =
+        options.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
     let mut command = server.program(program, &all);
     command.env("GIT_SSH_COMMAND", ssh_line()).env("GIT_CONFIG_NOSYSTEM", "1");
     command

@@ -72,7 +72,7 @@ fn a_forward_outlives_a_restart_of_the_workspace() {
     else {
         return;
     };
-    let (remote, _service) = crate::support::service(|mut connection| {
+    let remote = crate::support::service(|mut connection| {
         connection.write_all(b"hello").unwrap();
     });
     let mut forward = Running::start(deployment.coderctl(&[

@@ -29,7 +29,7 @@ fn ask(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn two_hundred_connections_with_half_closes_carry_their_own_bytes() {
     let Some(deployment) = shared() else { return };
-    let (remote, _service) = service(reverse);
+    let remote = service(reverse);
     let mut forward = crate::support::Running::start(deployment.coderctl(&[
         "port-forward",
         "dev",
@@ -64,7 +64,7 @@ fn two_hundred_connections_with_half_closes_carry_their_own_bytes() {
 #[test]
 fn a_quarter_gibibyte_each_way_through_a_forward() {
     let Some(deployment) = shared() else { return };
-    let (remote, _service) = service(reverse);
+    let remote = service(reverse);
     let mut forward = crate::support::Running::start(deployment.coderctl(&[
         "port-forward",
         "dev",
@@ -91,7 +91,7 @@ fn a_closed_remote_port_resets_that_one_connection_and_says_so() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.local_addr().unwrap().port()
     };
-    let (remote, _service) = service(reverse);
+    let remote = service(reverse);
     let specs = format!("127.0.0.1:0:{closed},127.0.0.1:0:{remote}");
     let mut forward = crate::support::Running::start(deployment.coderctl(&[
         "port-forward",

@@ -23,5 +23,9 @@ mod connect;
 mod faults;
 mod forward;
 mod openssh;
+#[path = "../common/openssh.rs"]
+mod openssh_options;
+#[path = "../common/services.rs"]
+mod services;
 mod session;
 mod support;

@@ -2,23 +2,10 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{Deployment, binary, feed, noise, shared, skipped};
-
-const OPTIONS: [&str; 4] =
-    ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
-
-fn proxy() -> String {
-    format!("ProxyCommand={} ssh --stdio %h", binary())
-}
-
-/// OpenSSH's options as one shell word each, for programs that take an ssh command line.
-fn ssh_line() -> String {
-    let mut line = format!("ssh -F none -o '{}'", proxy());
-    for option in OPTIONS {
-        line += &format!(" -o {option}");
-    }
-    line
-}
+use crate::{
+    openssh_options::{options, ssh_line},
+    support::{Deployment, feed, noise, shared, skipped},
+};
 
 fn run<G>(
     deployment: &Deployment<G>,
@@ -31,13 +18,7 @@ fn run<G>(
         return None;
     }
     let mut command = Command::new(program);
-    if matches!(program, "ssh" | "scp" | "sftp") {
-        command.args(["-F", "none", "-o", &proxy()]);
-        for option in OPTIONS {
-            command.args(["-o", option]);
-        }
-    }
-    command.args(arguments);
+    command.args(options(program)).args(arguments);
     deployment.equip(&mut command);
     command.env("GIT_SSH_COMMAND", ssh_line());
     let output = feed(command, input);

@@ -2,11 +2,11 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener},
     process::{Child, ChildStderr, Command, Output, Stdio},
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
-    thread::JoinHandle,
 };
+
+pub(crate) use crate::services::{local_port, noise, service};
 
 /// Tests that only use the deployment share it; one that disturbs it (stops a workspace, restarts
 /// the server) has it alone.
@@ -157,41 +157,4 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The local port in a `Forwarding 'tcp://127.0.0.1:PORT' …` line.
-pub(crate) fn local_port(line: &str) -> u16 {
-    let after = line.split("127.0.0.1:").nth(1).unwrap_or_else(|| panic!("no port in {line:?}"));
-    after.split('\'').next().unwrap().parse().unwrap()
-}
-
-/// A service in the workspace, which is on this machine: each connection is handed to `serve`.
-pub(crate) fn service<F>(serve: F) -> (u16, JoinHandle<()>)
-where
-    F: Fn(std::net::TcpStream) + Send + Sync + Clone + 'static,
-{
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let thread = std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let serve = serve.clone();
-            std::thread::spawn(move || serve(connection.unwrap()));
-        }
-    });
-    (port, thread)
-}
-
-/// Bytes that compress badly and repeat never within a gigabyte: splitmix64.
-pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }

@@ -4,10 +4,12 @@ mod api;
 mod balancer;
 mod client;
 mod faults;
+mod half_close;
 pub mod postgres;
 mod run;
 mod running;
 mod server;
+#[path = "../../common/services.rs"]
 mod services;
 mod terminal;
 
@@ -18,12 +20,13 @@ pub use self::{
     balancer::Balancer,
     client::{Client, start_agent},
     faults::Faults,
+    half_close::{ask, reverse},
     run::{Seen, feed, run},
     running::Running,
     server::{Options, Server},
-    services::{ask, local_port, noise, reverse, service},
     terminal::Terminal,
 };
+pub(crate) use services::{local_port, noise, service};
 
 /// Longer than this nothing takes, on a loaded machine either.
 pub const LONGEST: Duration = Duration::from_secs(60);
