@@ -29,6 +29,7 @@
 //! * [`session`]: the thin tokio shell: [`open`], [`Session`] and its streams.
 //! * [`server`]: the other side, for any number of channels, in the same two layers.
 //! * [`client`]: a client for any number of channels, in those, too.
+//! * [`sftp`]: what the subsystem of that name says on its channel, for either side.
 //!
 //! The host key is not pinned: the tunnel below has authenticated the agent already. Its
 //! signature is verified, which proves the exchange consistent, and the key is there to be
@@ -46,6 +47,7 @@ pub mod message;
 pub mod packet;
 pub mod server;
 pub mod session;
+pub mod sftp;
 pub mod transport;
 pub mod wire;
 

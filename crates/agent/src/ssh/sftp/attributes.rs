@@ -1,4 +1,4 @@
-//! What is said of a file (section 5), and how it is set.
+//! What is said of a file, and how it is set.
 
 use std::{
     fs::Metadata,
@@ -10,141 +10,68 @@ use std::{
     path::Path,
 };
 
-use bytes::{BufMut, BytesMut};
-use coderctl_ssh::{Error, wire::Reader};
+use coderctl_ssh::sftp::Attributes;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid};
 
-use super::message::u64;
-
-const SIZE: u32 = 1;
-const OWNER: u32 = 2;
-const PERMISSIONS: u32 = 4;
-const TIMES: u32 = 8;
-const EXTENDED: u32 = 0x8000_0000;
-
-/// What is said of a file; nothing of what is `None`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Attributes {
-    /// In bytes.
-    pub(super) size: Option<u64>,
-    /// User and group.
-    pub(super) owner: Option<(u32, u32)>,
-    /// Permissions and, in answers, the kind of file.
-    pub(super) permissions: Option<u32>,
-    /// Last access and last change of the contents, in seconds since 1970.
-    pub(super) times: Option<(u32, u32)>,
+pub(super) fn of(metadata: &Metadata) -> Attributes {
+    // Times before 1970 and after 2106 cannot be said.
+    let fit = |time: i64| u32::try_from(time.max(0)).unwrap_or(u32::MAX);
+    Attributes {
+        size: Some(metadata.size()),
+        owner: Some((metadata.uid(), metadata.gid())),
+        permissions: Some(metadata.mode()),
+        times: Some((fit(metadata.atime()), fit(metadata.mtime()))),
+    }
 }
 
-impl Attributes {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        let flags = reader.u32()?;
-        let has = |flag| flags & flag != 0;
-        let mut said = Self::default();
-        if has(SIZE) {
-            said.size = Some(u64(reader)?);
-        }
-        if has(OWNER) {
-            said.owner = Some((reader.u32()?, reader.u32()?));
-        }
-        if has(PERMISSIONS) {
-            said.permissions = Some(reader.u32()?);
-        }
-        if has(TIMES) {
-            said.times = Some((reader.u32()?, reader.u32()?));
-        }
-        if has(EXTENDED) {
-            for _ in 0..reader.u32()? {
-                reader.string()?;
-                reader.string()?;
-            }
-        }
-        Ok(said)
-    }
+/// The permissions alone, with a default.
+pub(super) fn mode(said: &Attributes, default: u32) -> u32 {
+    said.permissions.unwrap_or(default) & 0o7777
+}
 
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        // Times before 1970 and after 2106 cannot be said.
-        let fit = |time: i64| u32::try_from(time.max(0)).unwrap_or(u32::MAX);
-        Self {
-            size: Some(metadata.size()),
-            owner: Some((metadata.uid(), metadata.gid())),
-            permissions: Some(metadata.mode()),
-            times: Some((fit(metadata.atime()), fit(metadata.mtime()))),
-        }
+/// Sets what is said on an open file.
+pub(super) fn set(said: &Attributes, file: &std::fs::File) -> io::Result<()> {
+    if let Some(size) = said.size {
+        file.set_len(size)?;
     }
+    if said.permissions.is_some() {
+        file.set_permissions(std::fs::Permissions::from_mode(mode(said, 0)))?;
+    }
+    if let Some(times) = timestamps(said) {
+        rustix::fs::futimens(file.as_fd(), &times)?;
+    }
+    if let Some((user, group)) = said.owner {
+        std::os::unix::fs::fchown(file, Some(user), Some(group))?;
+    }
+    Ok(())
+}
 
-    pub(super) fn write(&self, out: &mut BytesMut) {
-        let flag = |is: bool, flag| if is { flag } else { 0 };
-        out.put_u32(
-            flag(self.size.is_some(), SIZE)
-                | flag(self.owner.is_some(), OWNER)
-                | flag(self.permissions.is_some(), PERMISSIONS)
-                | flag(self.times.is_some(), TIMES),
-        );
-        if let Some(size) = self.size {
-            out.put_u64(size);
+/// Sets what is said on what is at a path; `follow` a symbolic link there, or set its own.
+pub(super) fn set_at(said: &Attributes, path: &Path, follow: bool) -> io::Result<()> {
+    let at = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    if let Some(size) = said.size {
+        if !follow {
+            return Err(io::ErrorKind::Unsupported.into());
         }
-        if let Some((user, group)) = self.owner {
-            out.put_u32(user);
-            out.put_u32(group);
-        }
-        if let Some(permissions) = self.permissions {
-            out.put_u32(permissions);
-        }
-        if let Some((accessed, changed)) = self.times {
-            out.put_u32(accessed);
-            out.put_u32(changed);
-        }
+        std::fs::OpenOptions::new().write(true).open(path)?.set_len(size)?;
     }
+    if said.permissions.is_some() {
+        rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode(said, 0)), at)?;
+    }
+    if let Some(times) = timestamps(said) {
+        rustix::fs::utimensat(CWD, path, &times, at)?;
+    }
+    if let Some((user, group)) = said.owner {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        rustix::fs::chownat(CWD, path, Some(user), Some(group), at)?;
+    }
+    Ok(())
+}
 
-    /// The permissions alone, with a default.
-    pub(super) fn mode(&self, default: u32) -> u32 {
-        self.permissions.unwrap_or(default) & 0o7777
-    }
-
-    /// Sets what is said on an open file.
-    pub(super) fn set(&self, file: &std::fs::File) -> io::Result<()> {
-        if let Some(size) = self.size {
-            file.set_len(size)?;
-        }
-        if self.permissions.is_some() {
-            file.set_permissions(std::fs::Permissions::from_mode(self.mode(0)))?;
-        }
-        if let Some(times) = self.timestamps() {
-            rustix::fs::futimens(file.as_fd(), &times)?;
-        }
-        if let Some((user, group)) = self.owner {
-            std::os::unix::fs::fchown(file, Some(user), Some(group))?;
-        }
-        Ok(())
-    }
-
-    /// Sets what is said on what is at a path; `follow` a symbolic link there, or set its own.
-    pub(super) fn set_at(&self, path: &Path, follow: bool) -> io::Result<()> {
-        let at = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-        if let Some(size) = self.size {
-            if !follow {
-                return Err(io::ErrorKind::Unsupported.into());
-            }
-            std::fs::OpenOptions::new().write(true).open(path)?.set_len(size)?;
-        }
-        if self.permissions.is_some() {
-            rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(self.mode(0)), at)?;
-        }
-        if let Some(times) = self.timestamps() {
-            rustix::fs::utimensat(CWD, path, &times, at)?;
-        }
-        if let Some((user, group)) = self.owner {
-            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-            rustix::fs::chownat(CWD, path, Some(user), Some(group), at)?;
-        }
-        Ok(())
-    }
-
-    fn timestamps(&self) -> Option<Timestamps> {
-        let (accessed, changed) = self.times?;
-        let time = |seconds: u32| Timespec { tv_sec: i64::from(seconds), tv_nsec: 0 };
-        Some(Timestamps { last_access: time(accessed), last_modification: time(changed) })
-    }
+fn timestamps(said: &Attributes) -> Option<Timestamps> {
+    let (accessed, changed) = said.times?;
+    let time = |seconds: u32| Timespec { tv_sec: i64::from(seconds), tv_nsec: 0 };
+    Some(Timestamps { last_access: time(accessed), last_modification: time(changed) })
 }
 
 /// A line about a file as `ls -l` has it, which clients show.
@@ -196,33 +123,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_survive_the_wire() {
-        let all = Attributes {
-            size: Some(1 << 40),
-            owner: Some((1000, 0)),
-            permissions: Some(1000),
-            times: Some((5, 6)),
-        };
-        for which in 0..16 {
-            let one = Attributes {
-                size: all.size.filter(|_| which & 1 != 0),
-                owner: all.owner.filter(|_| which & 2 != 0),
-                permissions: all.permissions.filter(|_| which & 4 != 0),
-                times: all.times.filter(|_| which & 8 != 0),
-            };
-            let mut out = BytesMut::new();
-            one.write(&mut out);
-            let mut reader = Reader::new(&out, "attributes");
-            assert_eq!(Attributes::read(&mut reader), Ok(one));
-            assert!(reader.rest().is_empty(), "{one:?}");
-        }
-        let extended = b"\x80\0\0\0\0\0\0\x01\0\0\0\x01a\0\0\0\x01b";
-        let mut reader = Reader::new(extended, "attributes");
-        assert_eq!(Attributes::read(&mut reader), Ok(Attributes::default()));
-        assert!(reader.rest().is_empty());
-    }
-
-    #[test]
     fn lines_are_as_ls_has_them() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("f");
@@ -232,7 +132,7 @@ mod tests {
             times: Some((0, 1_000_000_000)),
             ..Attributes::default()
         };
-        said.set_at(&file, true).unwrap();
+        set_at(&said, &file, true).unwrap();
         let line = long_name(b"f", &std::fs::metadata(&file).unwrap());
         let line = String::from_utf8(line).unwrap();
         assert!(line.starts_with("-rwsr-x---    1 "), "{line}");

@@ -12,14 +12,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use coderctl_ssh::wire::Put as _;
+use bytes::{Bytes, BytesMut};
+use coderctl_ssh::sftp::{Code, DATA, Flags, Name, PACKET, Request, Response};
 use rustix::fs::{StatVfs, StatVfsMountFlags};
 
-use super::{
-    attributes::{Attributes, long_name},
-    message::{self, Code, DATA, Flags, PACKET, Request, packet, status},
-};
+use super::attributes::{self, long_name};
 
 /// Most files and directories that one client may have open (OpenSSH: what the system allows).
 const HANDLES: usize = 1024;
@@ -47,22 +44,8 @@ enum Handle {
     },
 }
 
-/// What a request comes to, if it did not fail.
-type Done = io::Result<Answer>;
-
-enum Answer {
-    /// Success without more.
-    Ok,
-    Handle(u32),
-    Attributes(Attributes),
-    /// Names: what to show, and what is said of each.
-    Names(Vec<(Vec<u8>, Vec<u8>, Attributes)>),
-    Data(Vec<u8>),
-    FileSystem(StatVfs),
-    Limits,
-    Eof,
-    Unsupported,
-}
+/// What a request comes to.
+type Done = io::Result<Response>;
 
 impl Files {
     pub(super) fn new(directory: PathBuf, home: PathBuf) -> Self {
@@ -71,18 +54,15 @@ impl Files {
 
     /// Does a request and appends the answer.
     pub(super) fn handle(&mut self, id: u32, request: Request, out: &mut BytesMut) {
-        if let Request::Init = request {
-            return message::version(out);
-        }
-        match self.perform(request) {
-            Ok(answer) => answer.write(id, out),
-            Err(error) => message::error(out, id, &error),
-        }
+        self.perform(request).unwrap_or_else(|error| failed(&error)).write(id, out);
     }
 
     fn perform(&mut self, request: Request) -> Done {
         match request {
-            Request::Init | Request::Unknown => return Ok(Answer::Unsupported),
+            Request::Init => return Ok(Response::version()),
+            Request::Unknown => {
+                return Ok(Response::status(Code::Unsupported, "unknown request"));
+            }
             Request::Open { path, flags, attributes } => {
                 let mut options = OpenOptions::new();
                 let (write, append) = (flags.has(Flags::WRITE), flags.has(Flags::APPEND));
@@ -90,7 +70,8 @@ impl Files {
                 options.create(flags.has(Flags::CREATE));
                 options.create_new(flags.has(Flags::CREATE) && flags.has(Flags::EXCLUSIVE));
                 options.truncate(flags.has(Flags::TRUNCATE) && write && !append);
-                let file = options.mode(attributes.mode(0o666)).open(self.path(&path))?;
+                let file =
+                    options.mode(attributes::mode(&attributes, 0o666)).open(self.path(&path))?;
                 return self.insert(Handle::File(file));
             }
             Request::Close { handle } => {
@@ -100,10 +81,10 @@ impl Files {
                 let mut data = vec![0; length.min(DATA) as usize];
                 let count = self.file(&handle)?.read_at(&mut data, offset)?;
                 if count == 0 && length > 0 {
-                    return Ok(Answer::Eof);
+                    return Ok(end());
                 }
                 data.truncate(count);
-                return Ok(Answer::Data(data));
+                return Ok(Response::Data(data.into()));
             }
             Request::Write { handle, offset, data } => {
                 self.file(&handle)?.write_all_at(&data, offset)?;
@@ -111,21 +92,21 @@ impl Files {
             Request::Stat { path, follow } => {
                 let path = self.path(&path);
                 let found = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
-                return Ok(Answer::Attributes(Attributes::of(&found?)));
+                return Ok(Response::Attributes(attributes::of(&found?)));
             }
             Request::HandleStat { handle } => {
                 let found = match self.handle_of(&handle)? {
                     Handle::File(file) => file.metadata()?,
                     Handle::Directory { path, .. } => fs::metadata(path)?,
                 };
-                return Ok(Answer::Attributes(Attributes::of(&found)));
+                return Ok(Response::Attributes(attributes::of(&found)));
             }
             Request::SetStat { path, attributes, follow } => {
-                attributes.set_at(&self.path(&path), follow)?;
+                attributes::set_at(&attributes, &self.path(&path), follow)?;
             }
             Request::HandleSetStat { handle, attributes } => match self.handle_of(&handle)? {
-                Handle::File(file) => attributes.set(file)?,
-                Handle::Directory { path, .. } => attributes.set_at(path, true)?,
+                Handle::File(file) => attributes::set(&attributes, file)?,
+                Handle::Directory { path, .. } => attributes::set_at(&attributes, path, true)?,
             },
             Request::OpenDirectory { path } => {
                 let path = self.path(&path);
@@ -142,13 +123,13 @@ impl Files {
                 fs::remove_file(path)?;
             }
             Request::MakeDirectory { path, attributes } => {
-                DirBuilder::new().mode(attributes.mode(0o777)).create(self.path(&path))?;
+                let mode = attributes::mode(&attributes, 0o777);
+                DirBuilder::new().mode(mode).create(self.path(&path))?;
             }
             Request::RemoveDirectory { path } => fs::remove_dir(self.path(&path))?,
             Request::RealPath { path, expand } => {
                 let path = if expand { self.expanded(&path) } else { self.path(&path) };
-                let name = real(&path).into_os_string().into_vec();
-                return Ok(Answer::Names(vec![(name.clone(), name, Attributes::default())]));
+                return Ok(Response::path(real(&path).into_os_string().into_vec()));
             }
             Request::Rename { from, to, replace } => {
                 let (from, to) = (self.path(&from), self.path(&to));
@@ -159,8 +140,8 @@ impl Files {
                 fs::rename(from, to)?;
             }
             Request::ReadLink { path } => {
-                let name = fs::read_link(self.path(&path))?.into_os_string().into_vec();
-                return Ok(Answer::Names(vec![(name.clone(), name, Attributes::default())]));
+                let target = fs::read_link(self.path(&path))?;
+                return Ok(Response::path(target.into_os_string().into_vec()));
             }
             Request::SymbolicLink { target, link } => {
                 std::os::unix::fs::symlink(OsStr::from_bytes(&target), self.path(&link))?;
@@ -168,17 +149,20 @@ impl Files {
             Request::HardLink { from, to } => fs::hard_link(self.path(&from), self.path(&to))?,
             Request::Sync { handle } => self.file(&handle)?.sync_all()?,
             Request::FileSystem { path } => {
-                return Ok(Answer::FileSystem(rustix::fs::statvfs(self.path(&path))?));
+                return Ok(file_system(&rustix::fs::statvfs(self.path(&path))?));
             }
             Request::HandleFileSystem { handle } => {
-                return Ok(Answer::FileSystem(match self.handle_of(&handle)? {
+                return Ok(file_system(&match self.handle_of(&handle)? {
                     Handle::File(file) => rustix::fs::fstatvfs(file)?,
                     Handle::Directory { path, .. } => rustix::fs::statvfs(&**path)?,
                 }));
             }
-            Request::Limits => return Ok(Answer::Limits),
+            // OpenSSH PROTOCOL section 4.8.
+            Request::Limits => {
+                return Ok(numbers(&[PACKET as u64, DATA.into(), DATA.into(), HANDLES as u64]));
+            }
         }
-        Ok(Answer::Ok)
+        Ok(Response::status(Code::Ok, ""))
     }
 
     fn read_directory(&mut self, handle: &Bytes) -> Done {
@@ -198,10 +182,11 @@ impl Files {
             // It may have gone since.
             let Ok(metadata) = fs::symlink_metadata(path.join(&name)) else { continue };
             let name = name.into_vec();
-            let long = long_name(&name, &metadata);
-            names.push((name, long, Attributes::of(&metadata)));
+            let long = long_name(&name, &metadata).into();
+            let attributes = attributes::of(&metadata);
+            names.push(Name { name: name.into(), long, attributes });
         }
-        Ok(if names.is_empty() { Answer::Eof } else { Answer::Names(names) })
+        Ok(if names.is_empty() { end() } else { Response::Names(names) })
     }
 
     fn insert(&mut self, handle: Handle) -> Done {
@@ -214,7 +199,7 @@ impl Files {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.open.insert(number, handle);
-        Ok(Answer::Handle(number))
+        Ok(Response::Handle(Bytes::copy_from_slice(&number.to_be_bytes())))
     }
 
     fn handle_of(&self, handle: &[u8]) -> io::Result<&Handle> {
@@ -261,6 +246,10 @@ fn real(path: &Path) -> PathBuf {
     clean
 }
 
+fn end() -> Response {
+    Response::status(Code::Eof, "end of file")
+}
+
 fn number(handle: &[u8]) -> io::Result<u32> {
     handle.try_into().map(u32::from_be_bytes).map_err(|_| no_handle())
 }
@@ -269,51 +258,38 @@ fn no_handle() -> io::Error {
     io::Error::other("no such handle")
 }
 
-impl Answer {
-    fn write(self, id: u32, out: &mut BytesMut) {
-        match self {
-            Self::Ok => status(out, id, Code::Ok, ""),
-            Self::Eof => status(out, id, Code::Eof, "end of file"),
-            Self::Unsupported => status(out, id, Code::Unsupported, "unknown request"),
-            Self::Handle(number) => {
-                packet(out, 102, id, |out| out.put_string(&number.to_be_bytes()));
-            }
-            Self::Data(data) => packet(out, 103, id, |out| out.put_string(&data)),
-            Self::Names(names) => packet(out, 104, id, |out| {
-                out.put_u32(names.len() as u32);
-                for (name, long, attributes) in names {
-                    out.put_string(&name);
-                    out.put_string(&long);
-                    attributes.write(out);
-                }
-            }),
-            Self::Attributes(attributes) => packet(out, 105, id, |out| attributes.write(out)),
-            Self::FileSystem(found) => packet(out, 201, id, |out| {
-                // OpenSSH PROTOCOL section 4.4.
-                let flags = found.f_flag;
-                let flag = |flag, bit| if flags.contains(flag) { bit } else { 0u64 };
-                for number in [
-                    found.f_bsize,
-                    found.f_frsize,
-                    found.f_blocks,
-                    found.f_bfree,
-                    found.f_bavail,
-                    found.f_files,
-                    found.f_ffree,
-                    found.f_favail,
-                    found.f_fsid,
-                    flag(StatVfsMountFlags::RDONLY, 1) | flag(StatVfsMountFlags::NOSUID, 2),
-                    found.f_namemax,
-                ] {
-                    out.put_u64(number);
-                }
-            }),
-            Self::Limits => packet(out, 201, id, |out| {
-                // OpenSSH PROTOCOL section 4.8.
-                for number in [PACKET as u64, DATA.into(), DATA.into(), HANDLES as u64] {
-                    out.put_u64(number);
-                }
-            }),
-        }
-    }
+/// An error of the system.
+fn failed(error: &io::Error) -> Response {
+    // The rest is more than version 3 can tell apart; the words do.
+    let codes = [
+        (io::ErrorKind::NotFound, Code::NoSuchFile),
+        (io::ErrorKind::PermissionDenied, Code::PermissionDenied),
+        (io::ErrorKind::Unsupported, Code::Unsupported),
+    ];
+    let code = codes.iter().find(|(kind, _)| *kind == error.kind());
+    let code = code.map_or(Code::Failure, |(_, code)| *code);
+    Response::status(code, &error.to_string())
+}
+
+/// What is said of a file system (OpenSSH PROTOCOL section 4.4).
+fn file_system(found: &StatVfs) -> Response {
+    let flags = found.f_flag;
+    let flag = |flag, bit| if flags.contains(flag) { bit } else { 0u64 };
+    numbers(&[
+        found.f_bsize,
+        found.f_frsize,
+        found.f_blocks,
+        found.f_bfree,
+        found.f_bavail,
+        found.f_files,
+        found.f_ffree,
+        found.f_favail,
+        found.f_fsid,
+        flag(StatVfsMountFlags::RDONLY, 1) | flag(StatVfsMountFlags::NOSUID, 2),
+        found.f_namemax,
+    ])
+}
+
+fn numbers(numbers: &[u64]) -> Response {
+    Response::Extended(numbers.iter().flat_map(|number| number.to_be_bytes()).collect())
 }

@@ -1,6 +1,6 @@
 //! The subsystem `sftp`: version 3 (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions.
 //!
-//! * `message`: requests and answers on the wire, pure.
+//! * `coderctl_ssh::sftp`: requests and answers on the wire, pure.
 //! * `attributes`: what is said of a file, and how it is set.
 //! * `files`: the requests done, on the file system as it is: whoever is here may do what the
 //!   agent's user may.
@@ -10,17 +10,14 @@
 
 mod attributes;
 mod files;
-mod message;
 
 use std::{collections::VecDeque, io, path::PathBuf};
 
 use bytes::{Bytes, BytesMut};
+use coderctl_ssh::sftp::{self, Code, PACKET, Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use self::{
-    files::Files,
-    message::{Code, Request},
-};
+use self::files::Files;
 
 /// Room for one read of requests.
 const READ: usize = 64 * 1024;
@@ -45,7 +42,7 @@ where
     let mut buffer = BytesMut::new();
     loop {
         let mut requests = VecDeque::new();
-        while let Some(request) = message::split(&mut buffer)? {
+        while let Some(request) = sftp::split(&mut buffer).map_err(too_long)? {
             requests.push_back(request);
         }
         if requests.is_empty() {
@@ -76,10 +73,15 @@ where
     }
 }
 
+fn too_long(length: usize) -> io::Error {
+    let text = format!("a packet of {length} bytes; 1 to {PACKET} are accepted");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 fn handle(files: &mut Files, packet: Bytes, out: &mut BytesMut) {
     match Request::parse(packet) {
         Ok((id, request)) => files.handle(id, request, out),
-        Err(id) => message::status(out, id, Code::BadMessage, "malformed request"),
+        Err(id) => Response::status(Code::BadMessage, "malformed request").write(id, out),
     }
 }
 
