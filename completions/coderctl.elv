@@ -43,8 +43,11 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
             cand login 'Log in to a deployment, and store the login for this client and the `coder` client'
+            cand logout 'End the stored login, here and at the deployment'
+            cand whoami 'Show who is logged in, and where'
             cand list 'List workspaces and their states'
             cand ls 'List workspaces and their states'
+            cand show 'Show a workspace: its state, its latest build, its agents'
             cand ssh 'Open a shell in a workspace, or run a command there'
             cand port-forward 'Forward ports and sockets to a workspace and back'
             cand tunnel 'Forward ports and sockets to a workspace and back'
@@ -57,6 +60,8 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand restart 'Stop a workspace, start it again, and wait until it runs'
             cand delete 'Delete a workspace and everything in it'
             cand rm 'Delete a workspace and everything in it'
+            cand wait 'Wait until a workspace is where it should be'
+            cand logs 'Show the logs of a workspace''s build and of its agents'' scripts'
             cand demo 'Run a command on a throw-away deployment with one workspace'
             cand server 'Run a Coder-compatible deployment: control plane, relay, workspaces'
             cand agent 'Run a workspace agent'
@@ -65,7 +70,60 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'coderctl;login'= {
+            cand --token-stdin 'Read the token from the first line of standard input, which no process list shows'
             cand --use-token-as-session 'Store the given token itself instead of a new one made with it'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'coderctl;logout'= {
+            cand -y 'Do not ask'
+            cand --yes 'Do not ask'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'coderctl;whoami'= {
+            cand -o 'How to show it'
+            cand --output 'How to show it'
             cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
             cand --url 'URL of the Coder deployment'
             cand --token 'Session token; the variable keeps it out of the process list'
@@ -128,6 +186,32 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand --output 'How to show them'
             cand -c 'Columns of the table, separated by commas'
             cand --column 'Columns of the table, separated by commas'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'coderctl;show'= {
+            cand -o 'How to show it'
+            cand --output 'How to show it'
             cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
             cand --url 'URL of the Coder deployment'
             cand --token 'Session token; the variable keeps it out of the process list'
@@ -570,6 +654,64 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }
+        &'coderctl;wait'= {
+            cand --for 'What to wait for'
+            cand --timeout 'Longest time to wait; without, for as long as it takes'
+            cand -o 'What to write to standard output then'
+            cand --output 'What to write to standard output then'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'coderctl;logs'= {
+            cand -f 'Go on as they are written'
+            cand --follow 'Go on as they are written'
+            cand -n 'Number of the build; 0 is the latest, -1 the one before'
+            cand --build-number 'Number of the build; 0 is the latest, -1 the one before'
+            cand -o 'How to show them'
+            cand --output 'How to show them'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
         &'coderctl;demo'= {
             cand --url 'URL of the Coder deployment'
             cand --token 'Session token; the variable keeps it out of the process list'
@@ -713,7 +855,10 @@ set edit:completion:arg-completer[coderctl] = {|@words|
         }
         &'coderctl;help'= {
             cand login 'Log in to a deployment, and store the login for this client and the `coder` client'
+            cand logout 'End the stored login, here and at the deployment'
+            cand whoami 'Show who is logged in, and where'
             cand list 'List workspaces and their states'
+            cand show 'Show a workspace: its state, its latest build, its agents'
             cand ssh 'Open a shell in a workspace, or run a command there'
             cand port-forward 'Forward ports and sockets to a workspace and back'
             cand ping 'Measure round trips to a workspace, and show the way they take'
@@ -724,6 +869,8 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand stop 'Stop a workspace, and wait until it is stopped'
             cand restart 'Stop a workspace, start it again, and wait until it runs'
             cand delete 'Delete a workspace and everything in it'
+            cand wait 'Wait until a workspace is where it should be'
+            cand logs 'Show the logs of a workspace''s build and of its agents'' scripts'
             cand demo 'Run a command on a throw-away deployment with one workspace'
             cand server 'Run a Coder-compatible deployment: control plane, relay, workspaces'
             cand agent 'Run a workspace agent'
@@ -733,7 +880,13 @@ set edit:completion:arg-completer[coderctl] = {|@words|
         }
         &'coderctl;help;login'= {
         }
+        &'coderctl;help;logout'= {
+        }
+        &'coderctl;help;whoami'= {
+        }
         &'coderctl;help;list'= {
+        }
+        &'coderctl;help;show'= {
         }
         &'coderctl;help;ssh'= {
         }
@@ -754,6 +907,10 @@ set edit:completion:arg-completer[coderctl] = {|@words|
         &'coderctl;help;restart'= {
         }
         &'coderctl;help;delete'= {
+        }
+        &'coderctl;help;wait'= {
+        }
+        &'coderctl;help;logs'= {
         }
         &'coderctl;help;demo'= {
         }

@@ -45,8 +45,11 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -l header -d 'Header for
 complete -c coderctl -n "__fish_coderctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_needs_command" -s V -l version -d 'Print version'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "logout" -d 'End the stored login, here and at the deployment'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "whoami" -d 'Show who is logged in, and where'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "list" -d 'List workspaces and their states'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ls" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "show" -d 'Show a workspace: its state, its latest build, its agents'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward ports and sockets to a workspace and back'
@@ -59,12 +62,15 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "stop" -d 'Stop a 
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "delete" -d 'Delete a workspace and everything in it'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "rm" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "wait" -d 'Wait until a workspace is where it should be'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "logs" -d 'Show the logs of a workspace\'s build and of its agents\' scripts'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "agent" -d 'Run a workspace agent'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "version" -d 'Show the version'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l token-stdin -d 'Read the token from the first line of standard input, which no process list shows' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l use-token-as-session -d 'Store the given token itself instead of a new one made with it' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l url -d 'URL of the Coder deployment' -r
@@ -85,6 +91,47 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s v -l verbose
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s y -l yes -d 'Do not ask' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s o -l output -d 'How to show it' -r -f -a "text\t'A sentence'
+json\t'For programs'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s a -l all -d 'Show workspaces of all owners' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l search -d 'What to search for, e.g. `owner:me status:running`' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s o -l output -d 'How to show them' -r -f -a "table\t''
@@ -133,6 +180,27 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s v -l verbose -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s o -l output -d 'How to show it' -r -f -a "table\t''
+json\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l stdio -d 'Carry SSH on stdin and stdout, for OpenSSH\'s ProxyCommand' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s t -l tty -d 'Give a command a terminal; a shell always has one' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s e -l env -d 'Environment variable of the session; repeatable [env: CODER_SSH_ENV]' -r
@@ -472,6 +540,56 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s v -l verbose -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l for -d 'What to wait for' -r -f -a "started\t'Its start build has succeeded'
+connected\t'Its agent has connected'
+agent-ready\t'Its agent has connected, and its start scripts have succeeded'
+stopped\t'Its stop build has succeeded'
+deleted\t'There is no such workspace any more'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l timeout -d 'Longest time to wait; without, for as long as it takes' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s o -l output -d 'What to write to standard output then' -r -f -a "none\t'Nothing'
+json\t'The workspace'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s f -l follow -d 'Go on as they are written' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s n -l build-number -d 'Number of the build; 0 is the latest, -1 the one before' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s o -l output -d 'How to show them' -r -f -a "text\t'One line of text for each'
+json\t'One object on a line for each'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l token -d 'Session token; the variable keeps it out of the process list' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
@@ -588,21 +706,26 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verb
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "version" -d 'Show the version'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login list ssh port-forward ping speedtest netcheck create start stop restart delete demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "logout" -d 'End the stored login, here and at the deployment'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "whoami" -d 'Show who is logged in, and where'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "show" -d 'Show a workspace: its state, its latest build, its agents'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "wait" -d 'Wait until a workspace is where it should be'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "logs" -d 'Show the logs of a workspace\'s build and of its agents\' scripts'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -13,7 +13,7 @@
 use std::{
     env, fs, io,
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -140,6 +140,15 @@ impl Config {
         self.write(File::Session, token)
     }
 
+    /// Removes the stored login.
+    ///
+    /// # Errors
+    /// A file is there and cannot be removed; the token is the first to go.
+    pub fn clear(&self) -> Result<(), ConfigError> {
+        self.remove(File::Session)?;
+        self.remove(File::Url)
+    }
+
     fn remove(&self, file: File) -> Result<(), ConfigError> {
         let directory = self.directory.as_ref().ok_or(ConfigError::NoPlace)?;
         let path = directory.join(file.name());
@@ -197,15 +206,15 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Cause> {
 
 fn write(directory: &Path, path: &Path, content: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    replace(path, content.as_bytes())
+    replace(path, content.as_bytes(), None)
 }
 
-/// Writes a file that only its owner may read, in one step: a reader sees the old content or the
-/// new one.
+/// Writes a file in one step: a reader sees the old content or the new one. Only its owner may read
+/// it unless `mode` says otherwise.
 ///
 /// # Errors
 /// It cannot be written; what was there stays.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: Option<u32>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let draft = path.with_file_name(name);
@@ -217,6 +226,9 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         }
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        if let Some(mode) = mode {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&draft, path)
@@ -242,8 +254,6 @@ pub fn dial_timeout() -> Option<std::time::Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

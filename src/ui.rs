@@ -30,7 +30,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-pub use escape::{escape, escape_json, quoted};
+pub use escape::{escape, escape_json, plain, quoted};
 pub use output::Capture;
 pub use prompt::{EchoOff, read_line};
 pub use stage::Stage;

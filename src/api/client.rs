@@ -1,6 +1,7 @@
 //! REST calls.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -12,13 +13,13 @@ use std::{
 use bytes::Bytes;
 use coderctl_transport::{Body, Limits, Transport};
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Agent, Build, BuildInfo, ConnectionInfo, Error, User, Workspace, error::is_page};
+use super::{Agent, Build, BuildInfo, ConnectionInfo, Error, Workspace, error::is_page};
 
 /// Tries of a call without effect, the first included. The Go client makes ten at two seconds'
 /// distance; ours grow, and reach about the same time.
@@ -58,6 +59,12 @@ impl Token {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
     }
 }
 
@@ -117,45 +124,6 @@ impl Client {
     /// See [`Error`].
     pub async fn build_info(&self) -> Result<BuildInfo, Error> {
         self.get("/buildinfo", &[]).await
-    }
-
-    /// Whether the deployment has its first user (`GET /users/first`): `false` for a fresh one.
-    ///
-    /// # Errors
-    /// [`Error::NotCoder`] for what is no deployment.
-    pub async fn has_first_user(&self) -> Result<bool, Error> {
-        match self.get::<serde_json::Value>("/users/first", &[]).await {
-            Ok(_) => Ok(true),
-            // Others know no such path either: a fresh deployment can say what it is.
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                self.build_info().await.map(|_| false).map_err(|_| Error::NotCoder {
-                    host: self.host(),
-                    why: "it knows neither users nor its own version".to_owned(),
-                })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Who the token belongs to.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn me(&self) -> Result<User, Error> {
-        self.get("/users/me", &[]).await
-    }
-
-    /// Makes a session key with the token (`POST /users/me/keys`).
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn create_key(&self) -> Result<Token, Error> {
-        #[derive(Deserialize)]
-        struct Answer {
-            key: String,
-        }
-        let answer: Answer = self.post("/users/me/keys", &serde_json::json!({})).await?;
-        Ok(Token(Zeroizing::new(answer.key)))
     }
 
     /// All workspaces that a search finds, page by page.
@@ -219,6 +187,19 @@ impl Client {
         self.get(&format!("/workspacebuilds/{id}"), &[]).await
     }
 
+    /// A build of a workspace by its number.
+    ///
+    /// # Errors
+    /// 404 when there is none; see [`Error`].
+    pub async fn build_by_number(
+        &self,
+        workspace: &Workspace,
+        number: u64,
+    ) -> Result<Build, Error> {
+        let (owner, name) = (segment(&workspace.owner_name)?, segment(&workspace.name)?);
+        self.get(&format!("/users/{owner}/workspace/{name}/builds/{number}"), &[]).await
+    }
+
     /// An agent's record.
     ///
     /// # Errors
@@ -238,6 +219,20 @@ impl Client {
             None => "/workspaceagents/connection".to_owned(),
         };
         self.get(&path, &[]).await
+    }
+
+    /// The options that OpenSSH should have for this deployment. Not to be trusted.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ssh_options(&self) -> Result<BTreeMap<String, String>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            ssh_config_options: Option<BTreeMap<String, String>>,
+        }
+        let answer: Answer = self.get("/deployment/ssh", &[]).await?;
+        Ok(answer.ssh_config_options.unwrap_or_default())
     }
 
     /// Reports that the workspace is in use, with the agent and app for `ssh`, without for a

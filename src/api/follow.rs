@@ -1,9 +1,10 @@
-//! Logs, followed line by line, each line once however often the connection breaks.
+//! Logs: as they are, or followed line by line, each line once however often the connection breaks.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use coderctl_transport::WebSocketOptions;
 use serde::Deserialize;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +26,8 @@ const MAX_FAILURES: u32 = 12;
 pub struct LogLine {
     /// Grows from line to line.
     pub id: i64,
+    /// When it was written.
+    pub time: Option<OffsetDateTime>,
     /// The stage of a build, the source of an agent's line.
     pub source: String,
     /// `debug`, `info`, `warn`, `error`, …
@@ -37,6 +40,8 @@ pub struct LogLine {
 struct BuildLine {
     #[serde(default)]
     id: i64,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    created_at: Option<OffsetDateTime>,
     #[serde(default)]
     stage: String,
     #[serde(default)]
@@ -49,6 +54,8 @@ struct BuildLine {
 struct AgentLine {
     #[serde(default)]
     id: i64,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    created_at: Option<OffsetDateTime>,
     #[serde(default)]
     source_id: Uuid,
     #[serde(default)]
@@ -57,7 +64,53 @@ struct AgentLine {
     output: String,
 }
 
+impl BuildLine {
+    fn read(self) -> LogLine {
+        LogLine {
+            id: self.id,
+            time: self.created_at,
+            source: self.stage,
+            level: self.log_level,
+            output: self.output,
+        }
+    }
+}
+
+impl AgentLine {
+    fn read(self, sources: &BTreeMap<Uuid, String>) -> LogLine {
+        LogLine {
+            id: self.id,
+            time: self.created_at,
+            source: sources.get(&self.source_id).cloned().unwrap_or_default(),
+            level: self.level,
+            output: self.output,
+        }
+    }
+}
+
 impl Client {
+    /// A build's log, as far as it is written.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn build_log(&self, build: Uuid) -> Result<Vec<LogLine>, Error> {
+        let lines: Option<Vec<BuildLine>> = self.get(&build_log(build), &[]).await?;
+        Ok(lines.into_iter().flatten().map(BuildLine::read).collect())
+    }
+
+    /// An agent's log, as far as it is written. `sources` names those who write to it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn agent_log(
+        &self,
+        agent: Uuid,
+        sources: &BTreeMap<Uuid, String>,
+    ) -> Result<Vec<LogLine>, Error> {
+        let lines: Option<Vec<AgentLine>> = self.get(&agent_log(agent), &[]).await?;
+        Ok(lines.into_iter().flatten().map(|line| line.read(sources)).collect())
+    }
+
     /// Hands each line of a build's log to `say` until the log is complete. A connection that
     /// breaks is made again behind the last line.
     ///
@@ -68,21 +121,11 @@ impl Client {
         build: Uuid,
         mut say: impl FnMut(LogLine) + Send,
     ) -> Result<(), Error> {
-        let path = format!("/workspacebuilds/{build}/logs");
-        self.follow(
-            &path,
-            &mut |text| {
-                let line: BuildLine = serde_json::from_str(text)?;
-                Ok(vec![LogLine {
-                    id: line.id,
-                    source: line.stage,
-                    level: line.log_level,
-                    output: line.output,
-                }])
-            },
-            &mut say,
-        )
-        .await
+        let read = &mut |text: &str| {
+            let line: BuildLine = serde_json::from_str(text)?;
+            Ok(vec![line.read()])
+        };
+        self.follow(&build_log(build), read, &mut say).await
     }
 
     /// Hands each line of an agent's log to `say`, until the agent is no longer the workspace's.
@@ -96,22 +139,11 @@ impl Client {
         sources: &BTreeMap<Uuid, String>,
         mut say: impl FnMut(LogLine) + Send,
     ) -> Result<(), Error> {
-        let path = format!("/workspaceagents/{agent}/logs");
-        self.follow(
-            &path,
-            &mut |text| {
-                let lines: Vec<AgentLine> = serde_json::from_str(text)?;
-                let line = |line: AgentLine| LogLine {
-                    id: line.id,
-                    source: sources.get(&line.source_id).cloned().unwrap_or_default(),
-                    level: line.level,
-                    output: line.output,
-                };
-                Ok(lines.into_iter().map(line).collect())
-            },
-            &mut say,
-        )
-        .await
+        let read = &mut |text: &str| {
+            let lines: Vec<AgentLine> = serde_json::from_str(text)?;
+            Ok(lines.into_iter().map(|line| line.read(sources)).collect())
+        };
+        self.follow(&agent_log(agent), read, &mut say).await
     }
 
     async fn follow(
@@ -184,4 +216,12 @@ impl Client {
             }
         }
     }
+}
+
+fn build_log(build: Uuid) -> String {
+    format!("/workspacebuilds/{build}/logs")
+}
+
+fn agent_log(agent: Uuid) -> String {
+    format!("/workspaceagents/{agent}/logs")
 }

@@ -16,6 +16,7 @@ mod follow;
 #[cfg(test)]
 mod tests;
 mod types;
+mod users;
 mod watch;
 
 pub use builds::{
@@ -26,7 +27,7 @@ pub use client::{Client, Token};
 pub use error::Error;
 pub use follow::LogLine;
 pub use types::{
-    Agent, Build, BuildInfo, ConnectionInfo, Health, Job, LogSource, Resource, Script, User,
-    Workspace,
+    Agent, Build, BuildInfo, ConnectionInfo, Health, Job, LogSource, Resource, Script, Workspace,
 };
+pub use users::{Role, User};
 pub use watch::{Fact, Watch, WatchError};

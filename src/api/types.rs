@@ -2,6 +2,8 @@
 //! workspacebuilds.go, workspaceagents.go). Fields that differ between releases may be absent, and
 //! words that may be new stay words.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -115,6 +117,18 @@ pub struct Agent {
     /// `created`, `starting`, `ready`, …
     #[serde(default)]
     pub lifecycle_state: String,
+    /// `linux`, `darwin`, `windows`.
+    #[serde(default)]
+    pub operating_system: String,
+    /// `amd64`, `arm64`, …
+    #[serde(default)]
+    pub architecture: String,
+    /// Which release it is of; empty until it has connected.
+    #[serde(default)]
+    pub version: String,
+    /// The directory that sessions begin in, as the agent told; empty for its home.
+    #[serde(default)]
+    pub expanded_directory: String,
     /// Its scripts.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub scripts: Vec<Script>,
@@ -160,15 +174,6 @@ pub struct ConnectionInfo {
     pub disable_direct_connections: bool,
 }
 
-/// A user.
-#[derive(Debug, Clone, Deserialize)]
-pub struct User {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name.
-    pub username: String,
-}
-
 /// What a deployment says of itself.
 #[derive(Debug, Clone, Deserialize)]
 pub struct BuildInfo {
@@ -176,10 +181,17 @@ pub struct BuildInfo {
     pub version: String,
 }
 
+impl Build {
+    /// The agents that it made.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.resources.iter().flat_map(|resource| &resource.agents)
+    }
+}
+
 impl Workspace {
     /// The agents of the latest build.
     pub fn agents(&self) -> impl Iterator<Item = &Agent> {
-        self.latest_build.resources.iter().flat_map(|resource| &resource.agents)
+        self.latest_build.agents()
     }
 
     /// The template's active version, where the latest build is of another.
@@ -197,6 +209,13 @@ impl Workspace {
 }
 
 impl Agent {
+    /// The names of those who write to its log.
+    #[must_use]
+    pub fn log_names(&self) -> BTreeMap<Uuid, String> {
+        let source = |source: &LogSource| (source.id, source.display_name.clone());
+        self.log_sources.iter().map(source).collect()
+    }
+
     /// Whether any of its scripts wants logins to wait.
     #[must_use]
     pub fn blocks_login(&self) -> bool {
@@ -205,7 +224,7 @@ impl Agent {
 }
 
 /// Go writes an empty list as `null`.
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(super) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,

@@ -130,7 +130,7 @@ impl Running {
         let token =
             self.deployment.new_token(self.user.id, &name, LIFETIME).await.map_err(asked)?;
         let token = token.expose();
-        config::replace(file, token.as_bytes()).map_err(|error| {
+        config::replace(file, token.as_bytes(), None).map_err(|error| {
             let context = format!("the token cannot be written to {}", file.display());
             CommandError::new(Kind::Local, anyhow::Error::new(error).context(context))
         })?;

@@ -1,24 +1,17 @@
-use std::fmt::Write;
-
-use serde::Serialize;
-use time::{OffsetDateTime, UtcOffset, macros::format_description};
-
 use super::{
     Environment, Session,
     global::{Headers, Output},
+    rows::{self, Row, moment},
     write_data,
 };
-use crate::{
-    api,
-    error::{CommandError, Kind},
-    ui::{escape, escape_json, quoted},
-};
+use crate::{apps::report, error::CommandError, ui::quoted};
 
 /// List workspaces and their states
 ///
 /// With -o json it is always an array, one object for each workspace: id, name, owner, template,
-/// status, healthy, outdated, dormant, last_built, stops_after (RFC 3339 or null) and agents, an
-/// array of name, status and lifecycle. Fields may be added, never removed.
+/// status, healthy, outdated, dormant, last_built, stops_after (RFC 3339 or null), build (number,
+/// transition, status, error) and agents, an array of id, name, status, lifecycle,
+/// operating_system, architecture, version and directory. Fields may be added, never removed.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Show workspaces of all owners
@@ -49,65 +42,12 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let rows: Vec<Row> = workspaces.iter().map(Row::of).collect();
     let ui = &environment.ui;
     match args.output {
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&rows)
-                .map_err(|error| CommandError::new(Kind::Other, error))?;
-            write_data(ui, &format!("{}\n", escape_json(&json)))
-        }
+        Output::Json => write_data(ui, &report::json(&rows)?),
         Output::Table if rows.is_empty() => {
             ui.line("No workspaces found");
             Ok(0)
         }
         Output::Table => write_data(ui, &table(&rows, &args.column)),
-    }
-}
-
-/// One workspace, as `-o json` shows it.
-#[derive(Debug, Serialize)]
-struct Row {
-    id: String,
-    name: String,
-    owner: String,
-    template: String,
-    status: String,
-    healthy: bool,
-    outdated: bool,
-    dormant: bool,
-    #[serde(with = "time::serde::rfc3339::option")]
-    last_built: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    stops_after: Option<OffsetDateTime>,
-    agents: Vec<Agent>,
-}
-
-#[derive(Debug, Serialize)]
-struct Agent {
-    name: String,
-    status: String,
-    lifecycle: String,
-}
-
-impl Row {
-    fn of(workspace: &api::Workspace) -> Self {
-        let build = &workspace.latest_build;
-        let agent = |agent: &api::Agent| Agent {
-            name: agent.name.clone(),
-            status: agent.status.clone(),
-            lifecycle: agent.lifecycle_state.clone(),
-        };
-        Self {
-            id: workspace.id.to_string(),
-            name: workspace.name.clone(),
-            owner: workspace.owner_name.clone(),
-            template: workspace.template_name.clone(),
-            status: build.status.clone(),
-            healthy: workspace.health.healthy,
-            outdated: workspace.outdated,
-            dormant: workspace.dormant_at.is_some(),
-            last_built: build.created_at,
-            stops_after: build.deadline,
-            agents: workspace.agents().map(agent).collect(),
-        }
     }
 }
 
@@ -181,30 +121,10 @@ impl Column {
     }
 }
 
-/// To the minute, in UTC: the same for everyone who compares notes.
-fn moment(time: OffsetDateTime) -> String {
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]Z");
-    time.to_offset(UtcOffset::UTC).format(&format).unwrap_or_default()
-}
-
 fn table(rows: &[Row], columns: &[Column]) -> String {
-    let mut lines = vec![columns.iter().map(|column| column.title()).collect::<Vec<_>>()];
-    for row in rows {
-        let cells = columns.iter().map(|column| escape(&column.cell(row)).replace('\t', " "));
-        lines.push(cells.collect());
-    }
-    let width = |index: usize| lines.iter().map(|line| line[index].chars().count()).max();
-    let widths: Vec<usize> = (0..columns.len()).map(|index| width(index).unwrap_or(0)).collect();
-    let mut out = String::new();
-    for line in &lines {
-        let mut text = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
-            let _ = write!(text, "{cell:width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    }
-    out
+    let titles = columns.iter().map(|column| column.title()).collect();
+    let cells = |row: &Row| columns.iter().map(|column| column.cell(row)).collect();
+    rows::table(std::iter::once(titles).chain(rows.iter().map(cells)))
 }
 
 #[cfg(test)]

@@ -15,14 +15,18 @@ use crate::{
 
 /// Log in to a deployment, and store the login for this client and the `coder` client
 ///
-/// Without a token it shows the page that gives one and asks for it. With --token it makes a
-/// session of its own with that token and stores it, or, with --use-token-as-session, the token
-/// itself. Nothing is ever asked without a terminal.
+/// Without a token it shows the page that gives one and asks for it. With --token or --token-stdin it
+/// makes a session of its own with that token and stores it, or, with --use-token-as-session, the
+/// token itself. Nothing is ever asked without a terminal.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// URL of the deployment; without a scheme https is meant
     #[arg(value_name = "DEPLOYMENT")]
     deployment: Option<String>,
+
+    /// Read the token from the first line of standard input, which no process list shows
+    #[arg(long)]
+    token_stdin: bool,
 
     /// Store the given token itself instead of a new one made with it
     #[arg(long)]
@@ -41,7 +45,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let url = deployment(&args, environment, &config)?;
     ui.line(format_args!("Attempting to authenticate with {}", shown(&url)));
     is_coder(&Session::at(environment, url.clone(), None).await?).await?;
-    let (token, user) = match given_token(&args, environment)? {
+    let (token, user) = match given_token(&args, environment).await? {
         Some(token) if args.use_token_as_session => check(environment, &url, token).await?,
         Some(token) => {
             let session = Session::at(environment, url.clone(), Some(&token)).await?;
@@ -82,7 +86,10 @@ async fn is_coder(session: &Session) -> Result<(), CommandError> {
         .hint("open it in a browser and make one, then log in again"))
 }
 
-fn given_token(args: &Args, environment: &Environment) -> Result<Option<Token>, CommandError> {
+async fn given_token(
+    args: &Args,
+    environment: &Environment,
+) -> Result<Option<Token>, CommandError> {
     let token = environment.global.token.clone().filter(|token| !token.reveal().is_empty());
     let by_variable = environment.token_source == Some(ValueSource::EnvVariable);
     if token.is_some() && by_variable && !args.use_token_as_session {
@@ -92,7 +99,15 @@ fn given_token(args: &Args, environment: &Environment) -> Result<Option<Token>, 
         )
         .hint("unset it to log in, or store it with --use-token-as-session"));
     }
-    Ok(token)
+    match token {
+        Some(_) if args.token_stdin => Err(CommandError::msg(
+            Kind::Usage,
+            "a token is given, so none is read from standard input",
+        )
+        .hint("drop --token-stdin, or --token and CODER_SESSION_TOKEN")),
+        None if args.token_stdin => read_token().await.map(Some),
+        token => Ok(token),
+    }
 }
 
 /// Whose token it is.
@@ -113,7 +128,7 @@ async fn ask(environment: &Environment, url: &Url) -> Result<(Token, User), Comm
     if !ui.can_ask() {
         return Err(CommandError::msg(Kind::Login, "no token was given, and nobody can be asked")
             .hint(format!(
-                "open {page} in a browser, then run `coderctl login {} --token TOKEN`",
+                "open {page} in a browser, then run `coderctl login {} --token-stdin`",
                 shown(url)
             ))
             .hint("or set CODER_URL and CODER_SESSION_TOKEN instead of logging in"));
@@ -122,7 +137,7 @@ async fn ask(environment: &Environment, url: &Url) -> Result<(Token, User), Comm
     let mut tries = 0;
     loop {
         tries += 1;
-        let token = read_token(ui).await?;
+        let token = ask_token(ui).await?;
         match check(environment, url, token).await {
             Err(error) if error.kind == Kind::Login && tries < TRIES => {
                 ui.warn("this token is refused, try again");
@@ -132,15 +147,24 @@ async fn ask(environment: &Environment, url: &Url) -> Result<(Token, User), Comm
     }
 }
 
-async fn read_token(ui: &Ui) -> Result<Token, CommandError> {
+async fn ask_token(ui: &Ui) -> Result<Token, CommandError> {
     let silent = ui::EchoOff::new();
     ui.ask("Paste your token here: ");
+    let token = read_token().await;
+    drop(silent);
+    token
+}
+
+/// The first line of standard input.
+async fn read_token() -> Result<Token, CommandError> {
     // A signal ends the command while this still waits; it ends with the process.
     let line = tokio::task::spawn_blocking(ui::read_line).await;
-    drop(silent);
-    let failed = |error| CommandError::new(Kind::Other, anyhow::Error::from(error));
+    let failed = |error| {
+        let why = anyhow::Error::from(error).context("cannot read the token from standard input");
+        CommandError::new(Kind::Other, why)
+    };
     match line.map_err(|error| CommandError::new(Kind::Other, error))?.map_err(failed)? {
-        Some(token) => Ok(Token::new(&token)),
-        None => Err(CommandError::msg(Kind::Login, "no token was given")),
+        Some(token) if !token.is_empty() => Ok(Token::new(&token)),
+        Some(_) | None => Err(CommandError::msg(Kind::Login, "no token was given")),
     }
 }

@@ -23,13 +23,17 @@ mod headers;
 mod list;
 mod logging;
 mod login;
+mod logout;
+mod logs;
 mod netcheck;
 mod ping;
 mod port_forward;
 mod restart;
+mod rows;
 #[cfg(feature = "embedded")]
 mod server;
 mod session;
+mod show;
 mod speedtest;
 mod spelling;
 mod ssh;
@@ -38,6 +42,8 @@ mod stop;
 pub mod target;
 mod template_file;
 mod version;
+mod wait;
+mod whoami;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -79,8 +85,11 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Subcommand {
     Login(login::Args),
+    Logout(logout::Args),
+    Whoami(whoami::Args),
     #[command(visible_alias = "ls")]
     List(list::Args),
+    Show(show::Args),
     Ssh(Box<ssh::Args>),
     #[command(visible_alias = "tunnel")]
     PortForward(port_forward::Args),
@@ -93,6 +102,8 @@ enum Subcommand {
     Restart(restart::Args),
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
+    Wait(wait::Args),
+    Logs(logs::Args),
     #[cfg(feature = "embedded")]
     Demo(demo::Args),
     #[cfg(feature = "embedded")]
@@ -242,7 +253,10 @@ fn run(
     // A list that grows wherever on the line it is given.
     let own = match &command {
         Subcommand::Login(args) => &args.headers,
+        Subcommand::Logout(args) => &args.headers,
+        Subcommand::Whoami(args) => &args.headers,
         Subcommand::List(args) => &args.headers,
+        Subcommand::Show(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
         Subcommand::Ping(args) => &args.headers,
@@ -253,6 +267,8 @@ fn run(
         Subcommand::Stop(args) => &args.headers,
         Subcommand::Restart(args) => &args.headers,
         Subcommand::Delete(args) => &args.headers,
+        Subcommand::Wait(args) => &args.headers,
+        Subcommand::Logs(args) => &args.headers,
         #[cfg(feature = "embedded")]
         Subcommand::Agent(args) => &args.headers,
         #[cfg(feature = "embedded")]
@@ -275,7 +291,10 @@ fn run(
     let result = runtime.block_on(async {
         match command {
             Subcommand::Login(args) => until_signal(login::run(args, &environment)).await,
+            Subcommand::Logout(args) => until_signal(logout::run(args, &environment)).await,
+            Subcommand::Whoami(args) => until_signal(whoami::run(args, &environment)).await,
             Subcommand::List(args) => until_signal(list::run(args, &environment)).await,
+            Subcommand::Show(args) => until_signal(show::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
             Subcommand::Ping(args) => ping::run(args, &environment).await,
@@ -286,6 +305,8 @@ fn run(
             Subcommand::Stop(args) => stop::run(args, &environment).await,
             Subcommand::Restart(args) => restart::run(args, &environment).await,
             Subcommand::Delete(args) => delete::run(args, &environment).await,
+            Subcommand::Wait(args) => wait::run(args, &environment).await,
+            Subcommand::Logs(args) => logs::run(args, &environment).await,
             #[cfg(feature = "embedded")]
             Subcommand::Demo(_) => Err(CommandError::msg(Kind::Usage, "a demo inside a demo")),
             #[cfg(feature = "embedded")]

@@ -183,7 +183,7 @@ fn write_ready(file: &Path, ready: &Ready<'_>) -> Result<(), CommandError> {
     let written = serde_json::to_vec(ready)
         .map_err(io::Error::from)
         .map(Zeroizing::new)
-        .and_then(|json| config::replace(file, &json));
+        .and_then(|json| config::replace(file, &json, None));
     written.map_err(|error| {
         let context = format!("the ready file {} cannot be written", file.display());
         CommandError::new(Kind::Local, anyhow::Error::new(error).context(context))

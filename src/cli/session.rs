@@ -132,35 +132,50 @@ fn deployment(global: &Global, config: &Config) -> Result<Url, CommandError> {
 
 /// The token that was given, else the stored one, which is for the stored deployment only.
 fn token(global: &Global, config: &Config, url: &Url) -> Result<Token, CommandError> {
-    let address = shown(url);
-    let not_logged_in = |why: String| {
-        CommandError::msg(Kind::Login, why)
-            .hint(format!("run `coderctl login {address}`, or set CODER_SESSION_TOKEN"))
-    };
-    // What is none would be refused anyway, and may not even fit into a header.
-    let possible = |token: Token| {
-        let text = token.reveal();
-        if text.len() <= LONGEST_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(token);
-        }
-        Err(not_logged_in("the session token has characters that no token has".to_owned()))
-    };
-    if let Some(given) = global.token.as_ref().filter(|token| !token.reveal().is_empty()) {
-        return possible(given.clone());
+    match global.token.as_ref().filter(|token| !token.reveal().is_empty()) {
+        Some(given) => possible(given.clone(), url),
+        None => stored_token(config, url),
     }
+}
+
+/// The stored login, where it is for the deployment that was named, if one was.
+pub(super) fn stored(global: &Global, config: &Config) -> Result<(Url, Token), CommandError> {
+    let url = deployment(global, config)?;
+    let token = stored_token(config, &url)?;
+    Ok((url, token))
+}
+
+fn stored_token(config: &Config, url: &Url) -> Result<Token, CommandError> {
     let stored_for = config.read(File::Url)?;
     let token = config.read(File::Session)?;
     let (Some(stored_for), Some(token)) = (stored_for, token) else {
-        return Err(not_logged_in(format!("you are not logged in to {address}")));
+        return Err(not_logged_in(url, format!("you are not logged in to {}", shown(url))));
     };
     match parse_url(&stored_for) {
-        Ok(stored_for) if stored_for.origin() == url.origin() => possible(Token::new(&token)),
-        Ok(stored_for) => Err(not_logged_in(format!(
-            "the stored login is for {}, not for {address}: its token is not sent there",
-            shown(&stored_for)
-        ))),
-        Err(_) => Err(not_logged_in("the stored login names no usable URL".to_owned())),
+        Ok(stored_for) if stored_for.origin() == url.origin() => possible(Token::new(&token), url),
+        Ok(stored_for) => {
+            let (stored_for, address) = (shown(&stored_for), shown(url));
+            let why = format!(
+                "the stored login is for {stored_for}, not for {address}: its token is not sent there"
+            );
+            Err(not_logged_in(url, why))
+        }
+        Err(_) => Err(not_logged_in(url, "the stored login names no usable URL".to_owned())),
     }
+}
+
+/// What can be no token would be refused anyway, and may not even fit into a header.
+fn possible(token: Token, url: &Url) -> Result<Token, CommandError> {
+    let text = token.reveal();
+    if text.len() <= LONGEST_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(token);
+    }
+    Err(not_logged_in(url, "the session token has characters that no token has".to_owned()))
+}
+
+fn not_logged_in(url: &Url, why: String) -> CommandError {
+    CommandError::msg(Kind::Login, why)
+        .hint(format!("run `coderctl login {}`, or set CODER_SESSION_TOKEN", shown(url)))
 }
 
 /// The root of a deployment. Its API is at the root of its host, whatever page was copied.

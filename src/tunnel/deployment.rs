@@ -1,7 +1,6 @@
 //! The real world: a Coder deployment.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -305,11 +304,7 @@ impl Logs for Deployment {
             };
             let name = inner.known().agent.clone();
             let Ok(agent) = facts::choose(&workspace, name.as_deref()) else { return };
-            let sources: BTreeMap<Uuid, String> = agent
-                .log_sources
-                .iter()
-                .map(|source| (source.id, source.display_name.clone()))
-                .collect();
+            let sources = agent.log_names();
             let ui = inner.ui.clone();
             let say = move |line: api::LogLine| {
                 let source = if line.source.is_empty() { "script" } else { &line.source };

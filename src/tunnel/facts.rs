@@ -42,7 +42,7 @@ pub(super) fn snapshot(workspace: &Workspace, name: Option<&str>) -> Option<Snap
 ///
 /// # Errors
 /// Why none can be chosen, with the names that there are.
-pub(super) fn choose<'a>(
+pub(crate) fn choose<'a>(
     workspace: &'a Workspace,
     name: Option<&str>,
 ) -> Result<&'a Agent, AgentProblem> {

@@ -12,7 +12,7 @@ mod tests;
 mod world;
 
 pub use self::limits::Limits;
-pub(crate) use self::progress::build_lines;
+pub(crate) use self::{facts::choose, progress::build_lines};
 
 use std::{sync::Arc, time::Duration};
 
@@ -188,6 +188,11 @@ async fn why_lost(client: &Client, workspace: Uuid, name: &str) -> Option<Comman
         Err(error) if error.is(StatusCode::GONE) => Outcome::WorkspaceDeleted,
         Err(_) => return None,
     };
+    why_over(outcome, name)
+}
+
+/// What this outcome means to somebody who waited for this workspace.
+pub(crate) fn why_over(outcome: Outcome, name: &str) -> Option<CommandError> {
     let exit = Exit { outcome, at: State::ApplicationUp, was_up: true };
     conclude(exit, &quoted(name), None, &Deadlines::default()).err()
 }

@@ -56,6 +56,12 @@ pub fn escape_json(json: &str) -> String {
     out
 }
 
+/// One line of a program's output as text: without its colours, and harmless.
+#[must_use]
+pub fn plain(line: &str) -> String {
+    escape(&without_colours(line.trim_end())).into_owned()
+}
+
 /// Drops colour sequences (`ESC [ digits ; … m`), which build tools write on purpose and which
 /// do no harm, but would hide the text if they were made visible.
 pub(super) fn without_colours(text: &str) -> String {

@@ -2,9 +2,12 @@
 
 use crate::support::{Home, assert_golden};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 21] = [
     "login",
+    "logout",
+    "whoami",
     "list",
+    "show",
     "ssh",
     "port-forward",
     "ping",
@@ -15,6 +18,8 @@ const COMMANDS: [&str; 16] = [
     "stop",
     "restart",
     "delete",
+    "wait",
+    "logs",
     "demo",
     "server",
     "agent",

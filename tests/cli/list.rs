@@ -6,14 +6,14 @@ use crate::{
 };
 
 /// Two workspaces: one ordinary, one whose owner plays tricks.
-const WORKSPACES: &str = r#"{"count":2,"workspaces":[
+pub const WORKSPACES: &str = r#"{"count":2,"workspaces":[
   {"id":"0199d2c3-7f4a-7c1e-9a60-2f1c5b8d3e4f","name":"dev","owner_name":"bob","owner_id":"5b7e1b5c-9c0f-4a60-8d39-7a1c9c1b2f10",
    "template_name":"docker","outdated":true,"dormant_at":null,"health":{"healthy":true,"failing_agents":[]},
    "latest_build":{"id":"0199d2c3-0000-7c1e-9a60-2f1c5b8d3e4f","build_number":3,"transition":"start","status":"running",
      "template_version_id":"0199d2c3-2222-7c1e-9a60-2f1c5b8d3e4f",
      "created_at":"2026-11-20T08:30:12.123456789Z","deadline":"2026-11-20T17:30:00+01:00","reason":"initiator",
      "job":{"id":"0199d2c3-1111-7c1e-9a60-2f1c5b8d3e4f","status":"succeeded","completed_at":"2026-11-20T08:31:00Z"},
-     "resources":[{"agents":[{"id":"0199d2c3-3333-7c1e-9a60-2f1c5b8d3e4f","name":"main","status":"connected","lifecycle_state":"ready","parent_id":null}]}]}},
+     "resources":[{"agents":[{"id":"0199d2c3-3333-7c1e-9a60-2f1c5b8d3e4f","name":"main","status":"connected","lifecycle_state":"ready","parent_id":null,"operating_system":"linux","architecture":"amd64","version":"v2.35.0","expanded_directory":"/home/bob","log_sources":[{"id":"0199d2c3-4444-7c1e-9a60-2f1c5b8d3e4f","display_name":"Startup Script"}]}]}]}},
   {"id":"0199d2c3-7f4a-7c1e-9a60-2f1c5b8d3e50","name":"x\u001b]0;owned\u0007\u202e","owner_name":"eve\n","owner_id":"5b7e1b5c-9c0f-4a60-8d39-7a1c9c1b2f10",
    "template_name":"","outdated":false,"dormant_at":"2026-11-01T00:00:00Z","health":{"healthy":false,"failing_agents":[]},
    "latest_build":{"id":"0199d2c3-0000-7c1e-9a60-2f1c5b8d3e50","build_number":1,"transition":"stop","status":"stopped",

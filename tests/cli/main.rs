@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "one program: nothing in it is reached from outside")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
+mod account;
 mod bad_input;
 mod help;
 mod list;
@@ -16,3 +17,4 @@ mod server;
 mod servers;
 mod support;
 mod surroundings;
+mod workspace;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed step fails the test")]
 
 mod claims;
+mod commands;
 mod crash;
 mod demo;
 mod ends;

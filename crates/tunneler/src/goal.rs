@@ -157,7 +157,7 @@ pub(crate) fn autostart(config: &Config, past: Past) -> Autostart {
 
 fn agent_goal(memory: &Memory, config: &Config, past: Past) -> Goal {
     if let Some(problem) = &memory.problem {
-        return Goal::End(no_agent(problem));
+        return Goal::End(problem.into());
     }
     let Some(agent) = memory.current() else { return Goal::AwaitAgent(Missing::Name) };
     if agent.lifecycle.is_shutdown() {
@@ -248,15 +248,7 @@ pub(crate) fn verdict(memory: &Memory, link: Link, dialling: bool) -> Verdict {
     match &memory.problem {
         // One that works is among the several.
         Some(AgentProblem::Several(_)) if !dialling => Verdict::Keep,
-        Some(problem) if settled || dialling => Verdict::Drop(no_agent(problem)),
+        Some(problem) if settled || dialling => Verdict::Drop(problem.into()),
         Some(_) | None => Verdict::Keep,
-    }
-}
-
-fn no_agent(problem: &AgentProblem) -> Outcome {
-    match problem {
-        AgentProblem::None => Outcome::NoAgent,
-        AgentProblem::Several(names) => Outcome::SeveralAgents(names.clone()),
-        AgentProblem::NoSuchName(names) => Outcome::NoSuchAgent(names.clone()),
     }
 }

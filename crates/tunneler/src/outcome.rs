@@ -1,6 +1,6 @@
 //! Why it is over.
 
-use crate::{JobStatus, State, Step};
+use crate::{AgentProblem, JobStatus, State, Step};
 
 /// The end of a tunneler's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,4 +81,14 @@ pub enum Outcome {
     },
     /// The other side broke the protocol, or is too old or too new.
     Protocol(String),
+}
+
+impl From<&AgentProblem> for Outcome {
+    fn from(problem: &AgentProblem) -> Self {
+        match problem {
+            AgentProblem::None => Self::NoAgent,
+            AgentProblem::Several(names) => Self::SeveralAgents(names.clone()),
+            AgentProblem::NoSuchName(names) => Self::NoSuchAgent(names.clone()),
+        }
+    }
 }
