@@ -46,6 +46,7 @@ class SshForward:
                 f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {where}/host\nAuthorizedKeysFile {where}/authorized\n"
                 f"Ciphers {CIPHER}\nStrictModes no\nUsePAM no\nPidFile none\n"
             )
+        # As root it wants /run/sshd to be there.
         self.server = subprocess.Popen(
             [shutil.which("sshd", path="/usr/sbin:/usr/bin"), "-D", "-f", f"{where}/sshd"], stderr=subprocess.DEVNULL
         )
@@ -53,10 +54,13 @@ class SshForward:
         self.child = subprocess.Popen(
             ["ssh", "-N", "-F", "none", "-p", str(port), "-i", f"{where}/user", "-c", CIPHER,
              "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={where}/known", "-o", "ExitOnForwardFailure=yes",
+             # Said once the forward listens; to connect to it would be a connection for whoever is behind it.
+             "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo up",
              "-L", f"127.0.0.1:{self.local}:127.0.0.1:{remote}", "127.0.0.1"],
-            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )
-        listening(self.local, self.child)
+        if not self.child.stdout.readline():
+            raise SystemExit("ssh -L does not come up")
 
     def close(self):
         for child in self.child, self.server:
