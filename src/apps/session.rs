@@ -18,7 +18,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use coderctl_ssh::{Control, Ending, Error, Exit, Options, Output, Request, Session, Stdin, Steps};
+use coderctl_ssh::{
+    Control, Error, Exit, Options, Request, Session,
+    client::{self, Client, Reader, Writer},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
@@ -41,6 +44,10 @@ pub const PORT: u16 = 1;
 /// How long the SSH handshake may take: eight round trips of a very bad link, and an agent that
 /// is busy starting.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// After how long a silence the SSH server is asked whether it is still there; it is given up after
+/// four of them, a minute. The tunnel below notices its own loss sooner; this is for a server that
+/// hangs, or forgot us.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a remote process may go on after a signal was passed to it.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long an orderly end may take when it was asked for.
@@ -129,9 +136,9 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
             }
         }
     };
-    let session = tokio::select! {
+    let (client, session) = tokio::select! {
         opened = opened => match opened {
-            Ok(session) => session,
+            Ok(opened) => opened,
             Err(error) => return End::Failed(error),
         },
         () = asked(&mut close) => return End::Done(0),
@@ -141,11 +148,14 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
     // The driver may be gone, and with it the one who listens.
     let _ = events.send(Event::Up);
     let _ = events.send(Event::Opened);
-    tracing::debug!(host_key = session.fingerprint(), "session opened");
+    tracing::debug!(host_key = client.fingerprint(), "session opened");
 
     let suspended = remote.tty.then(|| ui.suspend());
     let end = match Terminal::enter(remote.tty) {
-        Ok(terminal) => Carrier { tunnel, close, signals, terminal }.carry(session, streams).await,
+        Ok(terminal) => {
+            let carrier = Carrier { tunnel, close, signals, terminal };
+            carrier.carry(client, session, streams).await
+        }
         Err(error) => {
             let error = anyhow::Error::new(error).context("cannot take over the terminal");
             End::Failed(CommandError::new(Kind::Local, error))
@@ -156,21 +166,22 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
     end
 }
 
-async fn open(tunnel: &dyn Tunnel, remote: &Remote) -> Result<Session, CommandError> {
+async fn open(tunnel: &dyn Tunnel, remote: &Remote) -> Result<(Client, Session), CommandError> {
     let mut options = Options::new(remote.request.clone());
     options.env.clone_from(&remote.env);
     options.pty = remote.tty.then(terminal::pty);
     let opening = async {
-        let stream = dial(tunnel).await?;
-        match coderctl_ssh::open(stream, options.clone()).await {
+        let mut client = client::begin(dial(tunnel).await?, Some(KEEP_ALIVE)).map_err(refused)?;
+        let session = match client.session(options.clone()).await {
             Err(error) if error.is_pipelining() => {
                 tracing::debug!(%error, "once more, one step after the other");
-                options.steps = Steps::OneByOne;
                 let stream = dial(tunnel).await?;
-                coderctl_ssh::open(stream, options).await.map_err(refused)
+                client = client::connect(stream, Some(KEEP_ALIVE)).await.map_err(refused)?;
+                client.session(options).await
             }
-            opened => opened.map_err(refused),
-        }
+            opened => opened,
+        };
+        Ok((client, session.map_err(refused)?))
     };
     let limit = dial_timeout().unwrap_or(HANDSHAKE);
     timeout(limit, opening).await.unwrap_or_else(|_| {
@@ -264,9 +275,9 @@ enum Leaving {
 }
 
 impl Carrier {
-    async fn carry(mut self, session: Session, streams: Streams) -> End {
-        let Session { stdin, stdout, stderr, control, ending, .. } = session;
-        let mut ending = Some(ending);
+    async fn carry(mut self, client: Client, session: Session, streams: Streams) -> End {
+        let Session { stdin, stdout, stderr, control } = session;
+        let mut client = Some(client);
         let feed = feed(streams.stdin, stdin, self.terminal.tty);
         let drain = drain(stdout, streams.stdout, stderr, streams.stderr);
         tokio::pin!(feed, drain);
@@ -289,11 +300,11 @@ impl Carrier {
                     drained = true;
                     if let Err(error) = result {
                         control.close();
-                        finish(ending.take()).await;
+                        finish(client.take()).await;
                         break unwritable(error);
                     }
                 }
-                ended = over(&mut ending), if exit.is_none() => exit = Some(ended),
+                ended = control.exit(), if exit.is_none() => exit = Some(ended),
                 change = self.terminal.change() => self.terminal.handle(change, &control),
                 Some(signal) = self.signals.recv() => {
                     if self.terminal.raw.is_some() || leaving.is_some() {
@@ -307,9 +318,9 @@ impl Carrier {
                     control.close();
                     leaving = Some((Leaving::Asked, Instant::now() + CLOSE));
                 }
-                () = detached(&mut self.tunnel), if ending.is_some() && exit.is_none() => {
+                () = detached(&mut self.tunnel), if exit.is_none() => {
                     // What has arrived is still written; nothing more will.
-                    ending = None;
+                    client = None;
                     exit = Some(Exit::Lost(Error::NoStatus));
                     leaving = leaving.or(Some((Leaving::Lost, Instant::now() + CLOSE)));
                 }
@@ -325,15 +336,8 @@ impl Carrier {
         };
         // Nothing that still happens may leave the terminal as it is now.
         drop(self.terminal);
-        finish(ending).await;
+        finish(client).await;
         end
-    }
-}
-
-async fn over(ending: &mut Option<Ending>) -> Exit {
-    match ending {
-        Some(ending) => ending.exit().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -345,16 +349,16 @@ async fn at(until: Option<Instant>) {
 }
 
 /// Takes leave of the server, as far as that takes no time.
-async fn finish(ending: Option<Ending>) {
-    if let Some(ending) = ending
-        && timeout(GOODBYE, ending.finish()).await.is_err()
+async fn finish(client: Option<Client>) {
+    if let Some(client) = client
+        && timeout(GOODBYE, client.close()).await.is_err()
     {
         tracing::debug!("the SSH server does not take our goodbye");
     }
 }
 
 /// Standard input to the session, to its end.
-async fn feed(mut local: Local, mut stdin: Stdin, tty: bool) {
+async fn feed(mut local: Local, mut stdin: Writer, tty: bool) {
     let mut buffer = vec![0; READ];
     let mut last = b'\n';
     loop {
@@ -392,9 +396,9 @@ async fn feed(mut local: Local, mut stdin: Stdin, tty: bool) {
 
 /// Both outputs of the session, to their ends. An error is that of standard output.
 async fn drain(
-    stdout: Output,
+    stdout: Reader,
     local_stdout: Local,
-    stderr: Output,
+    stderr: Reader,
     local_stderr: Local,
 ) -> io::Result<()> {
     let out = copy(stdout, local_stdout);
@@ -407,7 +411,7 @@ async fn drain(
     tokio::try_join!(out, err).map(drop)
 }
 
-async fn copy(mut from: Output, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn copy(mut from: Reader, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     // A lost session ends its output with an error, which its exit tells better.
     while let Ok(Some(chunk)) = from.chunk().await {
         to.write_all(&chunk).await?;

@@ -34,7 +34,7 @@ async fn read_until(session: &mut Session, expected: &str) -> String {
 #[tokio::test]
 async fn a_command_has_its_streams_and_status() {
     let agent = Agent::new();
-    let mut session = agent.open(exec("cat; echo $GREETING >&2; exit 7")).await;
+    let (_client, mut session) = agent.open(exec("cat; echo $GREETING >&2; exit 7")).await;
     session.stdin.write_all(b"in\0\xff\r\n").await.unwrap();
     session.stdin.shutdown().await.unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ async fn variables_have_their_precedence() {
 #[tokio::test]
 async fn a_shell_on_a_terminal() {
     let agent = Agent::new();
-    let mut session = agent.open(on_terminal(shell())).await;
+    let (_client, mut session) = agent.open(on_terminal(shell())).await;
     let typed = b"echo [$TERM]; test $SSH_TTY = $(tty) && echo same-$((6*7)); stty size\n";
     session.stdin.write_all(typed).await.unwrap();
     let text = read_until(&mut session, "31 97").await;
@@ -174,7 +174,7 @@ async fn a_login_is_greeted_unless_it_asked_for_silence() {
     };
     let agent = Agent::with(Settings::default(), |environment| with(environment, &["First\n"]));
     let greeted = async |agent: &Agent, options: Options| {
-        let mut session = agent.open(options).await;
+        let (_client, mut session) = agent.open(options).await;
         session.stdin.write_all(b"echo up-$((6*7)); exit\n").await.unwrap();
         let text = read_until(&mut session, "up-42").await;
         assert_eq!(within(session.exit()).await, Exit::Status(0));
@@ -226,7 +226,7 @@ async fn signals_reach_what_the_shell_waits_for() {
     let agent = Agent::new();
     let traps = "trap 'echo caught; exit 42' INT; echo up; while :; do sleep 0.05; done";
     for options in [exec(traps), on_terminal(exec(traps))] {
-        let mut session = agent.open(options).await;
+        let (_client, mut session) = agent.open(options).await;
         read_until(&mut session, "up").await;
         session.control.signal("INT");
         read_until(&mut session, "caught").await;
@@ -234,7 +234,7 @@ async fn signals_reach_what_the_shell_waits_for() {
     }
     // Killed alone, the shell would leave behind who holds its streams.
     for (signal, name) in [("TERM", "TERM"), ("USR2", "USR2"), ("NONSENSE", "KILL")] {
-        let mut session = agent.open(exec("echo up; sleep 1000; echo never")).await;
+        let (_client, mut session) = agent.open(exec("echo up; sleep 1000; echo never")).await;
         read_until(&mut session, "up").await;
         session.control.signal(signal);
         let exit = within(session.exit()).await;
@@ -319,9 +319,9 @@ async fn a_program_on_pipes_outlives_its_client_and_hears_of_the_close() {
          while :; do sleep 0.05; done",
         file.display()
     );
-    let mut session = agent.open(exec(&script)).await;
+    let (client, mut session) = agent.open(exec(&script)).await;
     let pid = read_until(&mut session, "\n").await;
-    drop(session);
+    drop((client, session));
     while !matches!(within(agent.told.recv()).await, Some(Told::Disconnected(..))) {}
     agent.run("true").await;
     assert!(is_alive(&pid) && !file.exists());
@@ -335,10 +335,10 @@ async fn a_program_on_a_terminal_ends_with_its_client() {
     let agent = Agent::new();
     // One that minds SIGHUP, one that does not.
     for script in ["echo $$; sleep 1000", "trap '' HUP; echo $$; sleep 1000"] {
-        let mut session = agent.open(on_terminal(exec(script))).await;
+        let (client, mut session) = agent.open(on_terminal(exec(script))).await;
         let pid = read_until(&mut session, "\n").await;
         assert!(is_alive(&pid));
-        drop(session);
+        drop((client, session));
         until("the process ends", || !is_alive(&pid)).await;
     }
 }
@@ -347,14 +347,14 @@ async fn a_program_on_a_terminal_ends_with_its_client() {
 #[tokio::test]
 async fn closing_ends_everything_without_a_status() {
     let mut agent = Agent::new();
-    let mut idle = agent.open(exec("cat")).await;
-    let mut terminal = agent.open(on_terminal(exec("echo $$; sleep 1000"))).await;
+    let (_one, idle) = agent.open(exec("cat")).await;
+    let (_other, mut terminal) = agent.open(on_terminal(exec("echo $$; sleep 1000"))).await;
     let pid = read_until(&mut terminal, "\n").await;
     let began = std::time::Instant::now();
     within(agent.server.close()).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     until("the process ends", || !is_alive(&pid)).await;
-    for session in [&mut idle, &mut terminal] {
+    for session in [&idle, &terminal] {
         let exit = within(session.exit()).await;
         assert!(matches!(exit, Exit::Lost(_)), "{exit:?}");
     }
@@ -378,7 +378,7 @@ async fn closing_ends_everything_without_a_status() {
 async fn a_short_limit_cuts_connections() {
     let max_timeout = Duration::from_millis(300);
     let agent = Agent::with(Settings { max_timeout, ..Settings::default() }, |e| e);
-    let mut session = agent.open(exec("cat")).await;
+    let (_client, session) = agent.open(exec("cat")).await;
     let exit = within(session.exit()).await;
     assert!(matches!(exit, Exit::Lost(Error::Disconnected { .. })), "{exit:?}");
 }
@@ -387,13 +387,13 @@ async fn a_short_limit_cuts_connections() {
 #[tokio::test]
 async fn input_that_nobody_reads_holds_up_nothing() {
     let agent = Agent::new();
-    let Session { mut stdin, mut stdout, mut ending, .. } =
+    let (_client, Session { mut stdin, mut stdout, control, .. }) =
         agent.open(exec("exec <&-; echo done")).await;
     let typing = tokio::spawn(async move { while stdin.write_all(&[0; 65536]).await.is_ok() {} });
     let mut text = String::new();
     within(stdout.read_to_string(&mut text)).await.unwrap();
     assert_eq!(text, "done\n");
-    assert_eq!(within(ending.exit()).await, Exit::Status(0));
+    assert_eq!(within(control.exit()).await, Exit::Status(0));
     within(typing).await.unwrap();
 }
 
@@ -404,11 +404,11 @@ async fn output_that_nobody_reads_waits() {
     let agent = Agent::new();
     let file = agent.path("written");
     let command = format!("head -c {MUCH} /dev/zero; touch {}", file.display());
-    let Session { mut stdout, mut ending, .. } = agent.open(exec(&command)).await;
+    let (_client, Session { mut stdout, control, .. }) = agent.open(exec(&command)).await;
     agent.run("true").await;
     assert!(!file.exists(), "more was taken than fits into the window and a pipe");
     let mut bytes = Vec::new();
     within(stdout.read_to_end(&mut bytes)).await.unwrap();
     assert_eq!(bytes.len(), MUCH);
-    assert_eq!(within(ending.exit()).await, Exit::Status(0));
+    assert_eq!(within(control.exit()).await, Exit::Status(0));
 }

@@ -1,7 +1,7 @@
 //! A channel (RFC 4254 sections 5 and 6): windows, both ends of input, exit.
 //!
-//! Pure bookkeeping: what may be sent, what came in, what it means. Messages are written by
-//! [`crate::connection`], where there is one channel, and by the one for many.
+//! Pure bookkeeping: what may be sent, what came in, what it means. Messages are written by the
+//! connection.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -11,16 +11,10 @@ use crate::{
     wire::Reader,
 };
 
-/// How much a server may send us before it hears that it was read, in bytes: 600 Mbit/s at 50 ms,
-/// more than a relay carries. It bounds what a slow reader makes us hold.
-pub const WINDOW: u32 = 4 << 20;
 /// Largest data in one packet that we announce: what every server sends anyway.
 pub const MAX_PACKET: u32 = 32 * 1024;
 /// Largest data in one packet that we send, however much the peer would take.
 const SEND_PACKET: u32 = 32 * 1024;
-/// A client's number for its channel; there is only one.
-pub const NUMBER: u32 = 0;
-
 /// Which of the two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -52,12 +46,6 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// The session of a client, which is asked for with [`WINDOW`] granted.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::asked(NUMBER, WINDOW)
-    }
-
     /// A channel that we ask for, with this number of ours and this window granted.
     #[must_use]
     pub fn asked(local: u32, window: u32) -> Self {
@@ -93,14 +81,6 @@ impl Channel {
             return Err(Error::Malformed(NO_CHANNEL));
         }
         Ok(reader)
-    }
-
-    /// Whether a channel message is for this channel.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] when it is not.
-    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
-        self.fields(payload, "channel message").map(drop)
     }
 
     /// The peer's number.
@@ -252,29 +232,25 @@ impl Channel {
         self.close_received = true;
     }
 
-    /// Reads a CHANNEL_REQUEST. `true` asks for an answer, which is a refusal: the requests that
-    /// are understood want none.
+    /// Takes note of a request that tells how the remote process ended; others are ignored.
     ///
     /// # Errors
     /// [`Error::Malformed`].
-    pub fn handle_request(&mut self, payload: &[u8]) -> Result<bool, Error> {
-        let mut reader = self.fields(payload, "channel request")?;
-        let name = reader.string()?;
-        let answer = reader.boolean()?;
+    pub fn handle_exit(&mut self, name: &[u8], fields: &mut Reader<'_>) -> Result<(), Error> {
         match name {
             b"exit-status" => {
-                let status = reader.u32()?;
+                let status = fields.u32()?;
                 self.exit.get_or_insert(Exit::Status(status));
             }
             b"exit-signal" => {
-                let name = Text::new(reader.string()?).to_string();
-                let core = reader.boolean()?;
-                let message = Text::new(reader.string()?).to_string();
+                let name = Text::new(fields.string()?).to_string();
+                let core = fields.boolean()?;
+                let message = Text::new(fields.string()?).to_string();
                 self.exit.get_or_insert(Exit::Signal { name, core, message });
             }
             _ => {}
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// How the remote process ended, as far as the server has said.

@@ -1,10 +1,11 @@
-//! A client for any number of channels: connections from the server's host, and listeners there.
+//! A client for any number of channels: sessions, connections from the server's host, and
+//! listeners there.
 //!
-//! [`connect`] gives a [`Client`]; its [`Opener`] connects to hosts and sockets that the server
-//! reaches, and its listeners tell who connects to them there. For one session that is to begin
-//! quickly, there is [`crate::open`].
+//! [`begin`] gives a [`Client`], whose sessions may be asked for at once; its [`Opener`] connects
+//! to hosts and sockets that the server reaches, and its listeners tell who connects to them there.
+//! [`connect`] waits for the login, [`open`](crate::open) for a session.
 
 pub use crate::mux::{
-    Channel, Client, Forwarded, Listen, ListenError, OpenError, Opener, Outgoing, Reader, Reason,
-    Target, Writer, connect,
+    Channel, Client, Core, Event, Forwarded, Listen, ListenError, OpenError, Opener, Origin,
+    Outgoing, Reader, Reason, SESSION_WINDOW, Target, Writer, begin, begin_core, connect,
 };

@@ -111,8 +111,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a server that dislikes pipelined requests may be the cause, so that a new
-    /// connection with [`crate::Steps::OneByOne`] is worth a try.
+    /// Whether a server that numbers channels otherwise is the cause, so that a new connection is
+    /// worth a try whose session is asked for after [`crate::client::connect`].
     #[must_use]
     pub fn is_pipelining(&self) -> bool {
         matches!(self, Self::ChannelNumber(_))

@@ -9,23 +9,22 @@ pub(crate) const TEXT_LIMIT: usize = 192 * 1024;
 /// What to ask the server for.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The user to log in as. A Coder agent ignores it.
-    pub user: String,
     /// Variables for the remote side, in order. The server may ignore them (no answer is asked).
     pub env: Vec<(String, String)>,
     /// A terminal on the remote side.
     pub pty: Option<Pty>,
+    /// Whether the remote side may ask our authentication agent
+    /// (openssh-portable: PROTOCOL, `auth-agent-req@openssh.com`).
+    pub agent: bool,
     /// What runs.
     pub request: Request,
-    /// How many answers to wait for.
-    pub steps: Steps,
 }
 
 impl Options {
     /// A session without a terminal and without variables.
     #[must_use]
     pub fn new(request: Request) -> Self {
-        Self { user: "coder".into(), env: Vec::new(), pty: None, request, steps: Steps::Pipelined }
+        Self { env: Vec::new(), pty: None, agent: false, request }
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -39,9 +38,6 @@ impl Options {
         }
         if self.env.iter().any(|(name, value)| name.len() + value.len() > limit) {
             return Err(Error::Request { what: "environment variable", limit });
-        }
-        if self.user.len() > limit {
-            return Err(Error::Request { what: "user name", limit });
         }
         if self.pty.as_ref().is_some_and(|pty| pty.term.len() > limit) {
             return Err(Error::Request { what: "terminal type", limit });
@@ -59,16 +55,6 @@ pub enum Request {
     Exec(String),
     /// A subsystem, such as `sftp`.
     Subsystem(String),
-}
-
-/// Whether the requests after the key exchange wait for the answers before them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Steps {
-    /// All in one write: two round trips to a running command.
-    #[default]
-    Pipelined,
-    /// Each after the answer to the one before: five round trips, for a server that insists.
-    OneByOne,
 }
 
 /// A terminal for the remote side.

@@ -7,8 +7,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 use coderctl_ssh::{
     Error, Options, Request,
+    channel::Source,
     cipher::{Cipher, Direction, Opener, Sealer},
-    connection::{Connection, Event},
+    client::{Core, Event},
     kex::{Exchange, Secrets, Shared},
     packet::{Entropy, Reader, SystemEntropy, Writer},
 };
@@ -141,9 +142,12 @@ fn the_first_write_carries_version_offer_and_share() {
     assert!(rest.is_empty());
 }
 
-fn connection() -> Connection {
-    let options = Options::new(Request::Exec("true".into()));
-    Connection::new(options, Box::new(Fixed)).unwrap()
+/// With a session of number 0.
+fn connection() -> Core {
+    let mut core = Core::client(None, Box::new(Fixed), Instant::now()).unwrap();
+    let session = core.session(Options::new(Request::Exec("true".into())));
+    assert_eq!(session, Ok(Some(0)));
+    core
 }
 
 /// A server's half of a whole session under fixed keys: what it says, packet by packet.
@@ -221,7 +225,7 @@ impl Script {
     }
 }
 
-fn events(connection: &mut Connection) -> Vec<Event> {
+fn events(connection: &mut Core) -> Vec<Event> {
     std::iter::from_fn(|| connection.poll_event()).collect()
 }
 
@@ -242,9 +246,10 @@ fn a_scripted_session_gives_its_events() {
     let text = format!("{:?}", events(&mut client));
     assert_eq!(
         text,
-        "[Started, Data(Stdout, b\"hello\"), Data(Stderr, b\"err\"), Eof, Ended(Status(7))]"
+        "[LoggedIn, Started(0), Data(0, Stdout, b\"hello\"), Data(0, Stderr, b\"err\"), Eof(0), \
+         Exited(0, Status(7)), Closed(0)]"
     );
-    assert!(client.is_closed());
+    assert!(client.is_shut(0) && !client.is_closed(), "other channels go on");
 }
 
 proptest! {
@@ -288,7 +293,8 @@ proptest! {
         }
         prop_assert_eq!(
             got,
-            "Started Data(Stdout, b\"hello\") Data(Stderr, b\"err\") Eof Ended(Status(7)) "
+            "LoggedIn Started(0) Data(0, Stdout, b\"hello\") Data(0, Stderr, b\"err\") Eof(0) \
+             Exited(0, Status(7)) Closed(0) "
         );
     }
 
@@ -325,9 +331,10 @@ proptest! {
         }
         let mut client = connection();
         let _ = client.handle_input(&mut script.bytes, Instant::now());
-        let _ = client.send_data(b"more");
-        let _ = client.window_change(1, 2);
-        let _ = client.send_eof();
-        let _ = client.close();
+        let _ = client.send_data(0, Source::Stdout, b"more");
+        let _ = client.window_change(0, 1, 2);
+        let _ = client.send_eof(0);
+        let _ = client.close(0);
+        let _ = client.release(0);
     }
 }

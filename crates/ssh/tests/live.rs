@@ -6,7 +6,10 @@
 
 use std::process::Stdio;
 
-use coderctl_ssh::{Exit, Modes, Options, Pty, Request, Session, Steps, connection::Connection};
+use coderctl_ssh::{
+    Exit, Modes, Options, Pty, Request, Session,
+    client::{self, Client, Core},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
@@ -14,9 +17,9 @@ use tokio::{
 
 /// A connection over the command, and the command, which ends when dropped.
 async fn connect(
-    change: impl FnOnce(&mut Connection),
+    change: impl FnOnce(&mut Core),
     options: Options,
-) -> Option<(Session, Child)> {
+) -> Option<(Session, (Client, Child))> {
     let Ok(command) = std::env::var("CODERCTL_TEST_SSH_STDIO") else {
         // Past the capture of passing tests' output.
         let mut stderr = std::io::stderr();
@@ -33,10 +36,12 @@ async fn connect(
         .unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let entropy = Box::new(coderctl_ssh::packet::SystemEntropy::default());
-    let mut connection = Connection::new(options, entropy).unwrap();
-    change(&mut connection);
-    let io = tokio::io::join(stdout, stdin);
-    Some((coderctl_ssh::session::open_connection(io, connection).await.unwrap(), child))
+    let mut core = Core::client(None, entropy, std::time::Instant::now()).unwrap();
+    change(&mut core);
+    let client = client::begin_core(tokio::io::join(stdout, stdin), core);
+    let session = client.session(options).await.unwrap();
+    eprintln!("host key {}", client.fingerprint());
+    Some((session, (client, child)))
 }
 
 fn exec(command: &str) -> Options {
@@ -49,8 +54,7 @@ async fn a_command_has_its_streams_and_status() {
         env: vec![("GREETING".into(), "hei hå".into())],
         ..exec("cat; echo $GREETING >&2; exit 7")
     };
-    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
-    eprintln!("host key {}", session.fingerprint());
+    let Some((mut session, (client, _child))) = connect(|_| {}, options).await else { return };
     session.stdin.write_all(b"in\0\xff\r\n").await.unwrap();
     session.stdin.shutdown().await.unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -59,14 +63,7 @@ async fn a_command_has_its_streams_and_status() {
     assert_eq!(out, b"in\0\xff\r\n");
     assert_eq!(err, "hei hå\n".as_bytes());
     assert_eq!(session.exit().await, Exit::Status(7));
-    session.ending.finish().await;
-}
-
-#[tokio::test]
-async fn one_step_after_the_other_works_too() {
-    let options = Options { steps: Steps::OneByOne, ..exec("exit 3") };
-    let Some((mut session, _child)) = connect(|_| {}, options).await else { return };
-    assert_eq!(session.exit().await, Exit::Status(3));
+    client.close().await;
 }
 
 #[tokio::test]
@@ -99,9 +96,9 @@ async fn a_signal_reaches_the_command() {
 #[tokio::test]
 async fn much_goes_both_ways_across_new_keys() {
     const MUCH: usize = 64 << 20;
-    let rekey = |connection: &mut Connection| connection.transport().set_rekey_bytes(4 << 20);
+    let rekey = |core: &mut Core| core.transport().set_rekey_bytes(4 << 20);
     let Some((session, _child)) = connect(rekey, exec("cat")).await else { return };
-    let Session { mut stdin, mut stdout, mut ending, .. } = session;
+    let Session { mut stdin, mut stdout, control, .. } = session;
     let block: Vec<u8> =
         (0..1 << 16).map(|i: u32| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
     let began = std::time::Instant::now();
@@ -120,7 +117,7 @@ async fn much_goes_both_ways_across_new_keys() {
         assert_eq!(stdout.chunk().await.unwrap(), None);
     };
     tokio::join!(send, receive);
-    assert_eq!(ending.exit().await, Exit::Status(0));
+    assert_eq!(control.exit().await, Exit::Status(0));
     eprintln!("64 MiB there and back in {:?}", began.elapsed());
 }
 
@@ -143,7 +140,7 @@ async fn a_shell_ends_with_the_end_of_file_key() {
         }
     };
     tokio::select! {
-        exit = session.ending.exit() => assert_eq!(exit, Exit::Status(0)),
+        exit = session.control.exit() => assert_eq!(exit, Exit::Status(0)),
         () = keys => {}
     }
 }

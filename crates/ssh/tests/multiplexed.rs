@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coderctl_ssh::{
     Error,
-    client::{self, Client, Listen, ListenError, OpenError, Outgoing, Reason, Target},
+    client::{self, Client, Listen, ListenError, OpenError, Origin, Outgoing, Reason, Target},
     server::{self, Global, Incoming, Opener},
 };
 use raw::config;
@@ -124,10 +124,10 @@ async fn listeners_are_granted_or_refused_and_tell_who_connects() {
         assert!(matches!(refused, OpenError::Refused { reason: 1, .. }), "{refused}");
     });
     let forwarded = client.next().await.unwrap();
-    assert_eq!(forwarded.target(), &listen(4321));
+    assert_eq!(forwarded.target(), &Origin::Listen(listen(4321)));
     let mut channel = forwarded.accept();
     let unasked = client.next().await.unwrap();
-    assert_eq!(unasked.target(), &listen(80));
+    assert_eq!(unasked.target(), &Origin::Listen(listen(80)));
     unasked.refuse(Reason::Prohibited, "not asked for");
     let mut said = [0; 5];
     channel.read_exact(&mut said).await.unwrap();

@@ -8,6 +8,7 @@ use coderctl_ssh::{
     algorithms::{Agreed, Lists, STRICT_SERVER, Side},
     channel::{Channel, Source},
     cipher::{Cipher, Direction, Opener, Sealer},
+    client::SESSION_WINDOW,
     hostkey, ident,
     kex::{Exchange, Reply, Secrets, Shared, Transcript},
     message as m,
@@ -80,7 +81,8 @@ fn a_recorded_session_is_verified_and_understood() {
     }
     assert!(sealed == recorded);
 
-    let (mut out, mut err, mut channel) = (Vec::new(), Vec::new(), Channel::new());
+    let (mut out, mut err, mut channel) =
+        (Vec::new(), Vec::new(), Channel::asked(0, SESSION_WINDOW));
     let mut numbers = Vec::new();
     for message in rest(&mut from_server, &mut server) {
         numbers.push(message[0]);
@@ -88,7 +90,10 @@ fn a_recorded_session_is_verified_and_understood() {
             m::CHANNEL_DATA => channel.handle_data(message).unwrap(),
             m::CHANNEL_EXTENDED_DATA => channel.handle_extended(message).unwrap(),
             m::CHANNEL_REQUEST => {
-                assert!(!channel.handle_request(&message).unwrap());
+                let mut fields = wire::Reader::new(&message[5..], "request");
+                let name = fields.string().unwrap();
+                assert!(!fields.boolean().unwrap(), "no answer is wanted");
+                channel.handle_exit(name, &mut fields).unwrap();
                 None
             }
             m::CHANNEL_OPEN_CONFIRMATION => {

@@ -7,15 +7,12 @@ mod raw;
 use std::{future::Future, time::Duration};
 
 use coderctl_ssh::{
-    Error, Exit, Modes, Options, Pty, Request, Steps,
-    connection::Connection as Client,
-    message as m,
+    Error, Exit, Modes, Options, Pty, Request, client, message as m,
     packet::SystemEntropy,
     server::{
         self, Change, Channel, Config, Connection, Global, Incoming, OpenError, Outgoing, Program,
         Reason, Session, Target, WINDOW,
     },
-    session::open_connection,
 };
 use raw::{
     Message, Raw, bytes_of, config, core, data, global, numbers, open_direct, open_session, request,
@@ -149,8 +146,8 @@ fn start(pipe: usize, config: Config) -> (DuplexStream, JoinHandle<Result<(), Er
 /// Runs a command with this input: output, second output, exit.
 async fn output(options: Options, input: &[u8]) -> (Vec<u8>, Vec<u8>, Exit) {
     let (io, server) = start(1 << 14, config());
-    let session = coderctl_ssh::open(io, options).await.unwrap();
-    let coderctl_ssh::Session { mut stdin, mut stdout, mut stderr, mut ending, .. } = session;
+    let (client, session) = coderctl_ssh::open(io, options).await.unwrap();
+    let coderctl_ssh::Session { mut stdin, mut stdout, mut stderr, control } = session;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let send = async {
         stdin.write_all(input).await.unwrap();
@@ -158,12 +155,12 @@ async fn output(options: Options, input: &[u8]) -> (Vec<u8>, Vec<u8>, Exit) {
     };
     let (_, out_end, err_end) =
         tokio::join!(send, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-    let exit = ending.exit().await;
+    let exit = control.exit().await;
     if !matches!(exit, Exit::Lost(_)) {
         out_end.unwrap();
         err_end.unwrap();
     }
-    ending.finish().await;
+    client.close().await;
     let left = within(server).await.unwrap();
     assert!(matches!(left, Err(Error::Disconnected { reason: 11, .. })), "{left:?}");
     (out, err, exit)
@@ -175,27 +172,63 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test]
 async fn sessions_of_our_own_client() {
-    for steps in [Steps::Pipelined, Steps::OneByOne] {
-        let run = |command: &str| Options { steps, ..exec(command) };
-        let (out, err, exit) = output(run("split"), b"").await;
-        assert_eq!((&out[..], &err[..], exit), (&b"out\n"[..], &b"err\n"[..], Exit::Status(0)));
-        let (out, _, exit) = output(run("half"), &[1; 100_000]).await;
-        assert_eq!((&out[..], exit), (&b"done 100000"[..], Exit::Status(0)));
-        let (_, _, exit) = output(run("7"), b"").await;
-        assert_eq!(exit, Exit::Status(7));
-        let (_, _, exit) = output(run("drop"), b"").await;
-        assert_eq!(exit, Exit::Lost(Error::NoStatus));
-        let env = vec![("A".into(), "1".into()), ("B".into(), "ü".into())];
-        let (out, ..) = output(Options { env, ..run("env") }, b"").await;
-        assert_eq!(out, "A=1\nB=ü".as_bytes());
-    }
+    let (out, err, exit) = output(exec("split"), b"").await;
+    assert_eq!((&out[..], &err[..], exit), (&b"out\n"[..], &b"err\n"[..], Exit::Status(0)));
+    let (out, _, exit) = output(exec("half"), &[1; 100_000]).await;
+    assert_eq!((&out[..], exit), (&b"done 100000"[..], Exit::Status(0)));
+    let (_, _, exit) = output(exec("7"), b"").await;
+    assert_eq!(exit, Exit::Status(7));
+    let (_, _, exit) = output(exec("drop"), b"").await;
+    assert_eq!(exit, Exit::Lost(Error::NoStatus));
+    let env = vec![("A".into(), "1".into()), ("B".into(), "ü".into())];
+    let (out, ..) = output(Options { env, ..exec("env") }, b"").await;
+    assert_eq!(out, "A=1\nB=ü".as_bytes());
+}
+
+/// Sessions, and connections beside them, share one connection.
+#[tokio::test]
+async fn many_sessions_of_one_client() {
+    let (io, server) = start(1 << 14, config());
+    let client = client::begin(io, None).unwrap();
+    let (first, second, third) = within(async {
+        tokio::join!(
+            client.session(exec("half")),
+            client.session(exec("split")),
+            client.session(exec("cat")),
+        )
+    })
+    .await;
+    let (first, mut second, third) = (first.unwrap(), second.unwrap(), third.unwrap());
+    let mut echo = client
+        .opener()
+        .open(Outgoing::Direct(Target::Tcp { host: "echo".into(), port: 7 }))
+        .await
+        .unwrap();
+    let mut text = String::new();
+    within(second.stderr.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "err\n");
+    drop(third);
+    let coderctl_ssh::Session { mut stdin, mut stdout, control, .. } = first;
+    stdin.write_all(&[0; 9]).await.unwrap();
+    stdin.shutdown().await.unwrap();
+    let mut text = String::new();
+    within(stdout.read_to_string(&mut text)).await.unwrap();
+    assert_eq!((&text[..], within(control.exit()).await), ("done 9", Exit::Status(0)));
+    assert_eq!(within(second.exit()).await, Exit::Status(0));
+    // It outlives them all.
+    echo.write_all(b"still here").await.unwrap();
+    let mut back = [0; 10];
+    within(echo.read_exact(&mut back)).await.unwrap();
+    assert_eq!(&back, b"still here");
+    client.close().await;
+    assert!(matches!(within(server).await.unwrap(), Err(Error::Disconnected { .. })));
 }
 
 #[tokio::test]
 async fn what_is_said_to_a_running_program() {
     let (io, _server) = start(1 << 14, config());
     let pty = Pty { term: "dumb".into(), cols: 80, rows: 24, modes: Modes::default() };
-    let mut session =
+    let (_client, mut session) =
         coderctl_ssh::open(io, Options { pty: Some(pty), ..exec("size") }).await.unwrap();
     let mut up = [0; 2];
     session.stdout.read_exact(&mut up).await.unwrap();
@@ -205,14 +238,14 @@ async fn what_is_said_to_a_running_program() {
     assert_eq!(text, "Size(61, 17)");
 
     let (io, _server) = start(1 << 14, config());
-    let mut session = coderctl_ssh::open(io, exec("signal")).await.unwrap();
+    let (_client, mut session) = coderctl_ssh::open(io, exec("signal")).await.unwrap();
     session.stdout.read_exact(&mut up).await.unwrap();
     session.control.signal("USR1");
     let exit = Exit::Signal { name: "USR1".into(), core: true, message: "killed".into() };
     assert_eq!(session.exit().await, exit);
 
     let (io, _server) = start(1 << 14, config());
-    let mut session = coderctl_ssh::open(io, exec("closed")).await.unwrap();
+    let (_client, mut session) = coderctl_ssh::open(io, exec("closed")).await.unwrap();
     session.stdout.read_exact(&mut up).await.unwrap();
     session.control.close();
     assert_eq!(session.exit().await, Exit::Lost(Error::NoStatus));
@@ -227,10 +260,12 @@ async fn much_goes_both_ways_across_new_keys_of_both_sides() {
     let mut core = core(config());
     core.transport().set_rekey_bytes(3 << 20);
     let server = tokio::spawn(serve(server::serve_core(theirs, core)));
-    let mut client = Client::new(exec("cat"), Box::new(SystemEntropy::default())).unwrap();
-    client.transport().set_rekey_bytes(5 << 20);
-    let session = open_connection(ours, client).await.unwrap();
-    let coderctl_ssh::Session { mut stdin, mut stdout, mut ending, .. } = session;
+    let entropy = Box::new(SystemEntropy::default());
+    let mut core = client::Core::client(None, entropy, std::time::Instant::now()).unwrap();
+    core.transport().set_rekey_bytes(5 << 20);
+    let client = client::begin_core(ours, core);
+    let session = client.session(exec("cat")).await.unwrap();
+    let coderctl_ssh::Session { mut stdin, mut stdout, control, .. } = session;
     let send = async {
         for _ in 0..MUCH / block.len() {
             stdin.write_all(&block).await.unwrap();
@@ -246,8 +281,8 @@ async fn much_goes_both_ways_across_new_keys_of_both_sides() {
         assert_eq!(stdout.chunk().await.unwrap(), None);
     };
     within(async { tokio::join!(send, receive) }).await;
-    assert_eq!(ending.exit().await, Exit::Status(0));
-    ending.finish().await;
+    assert_eq!(control.exit().await, Exit::Status(0));
+    client.close().await;
     assert!(matches!(within(server).await.unwrap(), Err(Error::Disconnected { .. })));
 }
 
@@ -393,7 +428,7 @@ async fn a_server_that_closes_takes_its_leave() {
     let Some(Incoming::Session(mut session)) = within(connection.next()).await else {
         panic!("no session");
     };
-    let mut ours = within(client).await.unwrap().unwrap();
+    let (_client, ours) = within(client).await.unwrap().unwrap();
     within(connection.close()).await;
     let exit = within(ours.exit()).await;
     let Exit::Lost(Error::Disconnected { reason: 11, text }) = exit else { panic!("{exit:?}") };
@@ -441,7 +476,7 @@ async fn a_client_that_is_gone_without_a_word_is_given_up() {
 async fn our_client_answers_and_stays() {
     let keep_alive = Some(Duration::from_secs(10));
     let (io, _server) = start(1 << 14, Config { keep_alive, ..config() });
-    let mut session = coderctl_ssh::open(io, exec("cat")).await.unwrap();
+    let (_client, mut session) = coderctl_ssh::open(io, exec("cat")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1000)).await;
     session.stdin.write_all(b"still here").await.unwrap();
     assert_eq!(&session.stdout.chunk().await.unwrap().unwrap()[..], b"still here");

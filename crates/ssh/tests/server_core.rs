@@ -11,7 +11,6 @@ use coderctl_ssh::{
     Error, Exit, Modes, Options, Pty, Request,
     algorithms::{Lists, STRICT_CLIENT},
     channel::Source,
-    connection::{self, Connection},
     message as m,
     packet::{SystemEntropy, Writer},
     server::{
@@ -45,15 +44,16 @@ fn everything_that_came_together_is_answered_together() {
         pty: Some(pty.clone()),
         ..Options::new(Request::Exec("run".into()))
     };
-    let mut client = Connection::new(options, Box::new(SystemEntropy::default())).unwrap();
-    let mut core = core(config());
     let now = Instant::now();
+    let mut client = Core::client(None, Box::new(SystemEntropy::default()), now).unwrap();
+    client.session(options).unwrap();
+    let mut core = core(config());
     core.handle_input(&mut client.output().split(), now).unwrap();
     client.handle_input(&mut core.output().split(), now).unwrap();
     assert_eq!(client.poll_event(), None);
     core.handle_input(&mut client.output().split(), now).unwrap();
     client.handle_input(&mut core.output().split(), now).unwrap();
-    assert_eq!(client.poll_event(), Some(connection::Event::Started));
+    assert_eq!(events(&mut client), [Event::LoggedIn, Event::Started(0)]);
     let Some(Event::Session(0, start)) = core.poll_event() else { panic!("no session") };
     assert_eq!(start.env, [(b"A".to_vec(), b"1".to_vec())]);
     assert_eq!(start.pty, Some(pty));
@@ -62,8 +62,14 @@ fn everything_that_came_together_is_answered_together() {
     core.send_data(0, Source::Stdout, b"out").unwrap();
     core.finish(0, &Exit::Status(3)).unwrap();
     client.handle_input(&mut core.output().split(), now).unwrap();
-    let rest: Vec<_> = std::iter::from_fn(|| client.poll_event()).collect();
-    assert_eq!(format!("{rest:?}"), "[Data(Stdout, b\"out\"), Eof, Ended(Status(3))]");
+    let rest = [
+        Event::Data(0, Source::Stdout, "out".into()),
+        Event::Eof(0),
+        Event::Exited(0, Exit::Status(3)),
+        Event::Closed(0),
+    ];
+    assert_eq!(events(&mut client), rest);
+    client.disconnect(11, "").unwrap();
     let left = core.handle_input(&mut client.output().split(), now);
     assert!(matches!(left, Err(Error::Disconnected { reason: 11, .. })), "{left:?}");
 }
@@ -217,7 +223,7 @@ fn a_session_that_never_starts_leaves_nothing() {
         let said = client.exchange(&mut core).unwrap();
         assert_eq!(first_bytes(&said), [m::CHANNEL_OPEN_CONFIRMATION, m::CHANNEL_CLOSE]);
         assert_eq!(numbers::<2>(&said[0]), [round, 0]);
-        let Some(Event::Data(0, _)) = core.poll_event() else { panic!("what came early") };
+        let Some(Event::Data(0, ..)) = core.poll_event() else { panic!("what came early") };
         assert_eq!(events(&mut core), [Event::Gone(0)]);
     }
 }
@@ -315,7 +321,7 @@ fn keys_are_renewed_by_either_side_in_the_middle_of_everything() {
             received += client.exchange(&mut core).unwrap().len();
         }
         for event in events(&mut core) {
-            if let Event::Data(0, data) = event {
+            if let Event::Data(0, _, data) = event {
                 core.consumed(0, data.len()).unwrap();
             }
         }
@@ -462,7 +468,7 @@ proptest! {
                     let _ = core.accept(id);
                     let _ = core.send_data(id, Source::Stdout, &[1; 1000]);
                 }
-                Event::Data(id, data) => {
+                Event::Data(id, _, data) => {
                     let _ = core.consumed(id, data.len());
                 }
                 Event::Global(number, _) => {
@@ -477,7 +483,11 @@ proptest! {
                 | Event::Signal(..)
                 | Event::Gone(_) => {}
                 // Those are a client's.
-                Event::LoggedIn | Event::Forwarded(..) | Event::Answered(..) => panic!("{event:?}"),
+                Event::LoggedIn
+                | Event::Forwarded(..)
+                | Event::Answered(..)
+                | Event::Started(_)
+                | Event::Exited(..) => panic!("{event:?}"),
             }
         }
         let _ = client.exchange(&mut core);
@@ -501,7 +511,7 @@ proptest! {
             core.handle_input(&mut input, Instant::now()).unwrap();
         }
         let events = events(&mut core);
-        prop_assert!(matches!(&events[..], [Event::Session(0, _), Event::Data(0, data)]
+        prop_assert!(matches!(&events[..], [Event::Session(0, _), Event::Data(0, _, data)]
             if &data[..] == b"input"));
     }
 }

@@ -4,15 +4,17 @@
 
 mod server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coderctl_ssh::{
-    Error, Exit, Modes, Options, Pty, Request, Session, Steps, cipher::Cipher,
-    connection::Connection, packet::SystemEntropy,
+    Error, Exit, Modes, Options, Pty, Request, Session,
+    cipher::Cipher,
+    client::{self, Client, Core},
+    packet::SystemEntropy,
 };
 use server::{Config, Seen, serve};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::JoinHandle,
 };
 
@@ -20,12 +22,32 @@ fn exec(command: &str) -> Options {
     Options::new(Request::Exec(command.into()))
 }
 
+/// When a session is asked for.
+#[derive(Clone, Copy)]
+enum When {
+    /// At once, so that it goes out with the login.
+    Early,
+    /// After the login.
+    Late,
+}
+
+async fn open(io: DuplexStream, when: When, options: Options) -> Result<(Client, Session), Error> {
+    match when {
+        When::Early => coderctl_ssh::open(io, options).await,
+        When::Late => {
+            let client = client::connect(io, None).await?;
+            let session = client.session(options).await?;
+            Ok((client, session))
+        }
+    }
+}
+
 /// A session over a pipe of this many bytes each way, and what the server saw of it.
 async fn start(
     pipe: usize,
     config: Config,
     options: Options,
-) -> (Result<Session, Error>, JoinHandle<Seen>) {
+) -> (Result<(Client, Session), Error>, JoinHandle<Seen>) {
     let (ours, theirs) = tokio::io::duplex(pipe);
     let server = tokio::spawn(async { serve(theirs, config).await.unwrap() });
     (coderctl_ssh::open(ours, options).await, server)
@@ -33,16 +55,26 @@ async fn start(
 
 /// Runs a command without input: standard output, standard error, exit.
 async fn output(config: Config, options: Options) -> (Vec<u8>, Vec<u8>, Exit, Seen) {
-    let (session, server) = start(1 << 16, config, options).await;
-    let Session { stdin, mut stdout, mut stderr, mut ending, .. } = session.unwrap();
+    output_when(When::Early, config, options).await
+}
+
+async fn output_when(
+    when: When,
+    config: Config,
+    options: Options,
+) -> (Vec<u8>, Vec<u8>, Exit, Seen) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let server = tokio::spawn(async { serve(theirs, config).await.unwrap() });
+    let (client, session) = open(ours, when, options).await.unwrap();
+    let Session { stdin, mut stdout, mut stderr, control } = session;
     drop(stdin);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (out_end, err_end) =
         tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-    let exit = ending.exit().await;
+    let exit = control.exit().await;
     assert_eq!(out_end.is_err(), matches!(exit, Exit::Lost(_)) && out_end.is_err());
     assert_eq!(out_end.is_err(), err_end.is_err());
-    ending.finish().await;
+    client.close().await;
     (out, err, exit, server.await.unwrap())
 }
 
@@ -57,7 +89,7 @@ async fn refused(config: Config) -> Error {
 async fn output_error_and_status_are_apart() {
     let (out, err, exit, seen) = output(Config::default(), exec("split")).await;
     assert_eq!((&out[..], &err[..], exit), (&b"out\n"[..], &b"err\n"[..], Exit::Status(0)));
-    assert_eq!(seen.user, "coder");
+    assert_eq!(seen.user, "coder", "which an agent ignores");
     assert!(seen.disconnected, "the client takes its leave");
     let (_, _, exit, _) = output(Config::default(), exec("exit 4242")).await;
     assert_eq!(exit, Exit::Status(4242));
@@ -77,34 +109,34 @@ async fn every_cipher_with_and_without_strictness() {
 #[tokio::test]
 async fn a_command_costs_the_server_two_waits() {
     let (_, _, _, pipelined) = output(Config::default(), exec("exit 0")).await;
-    let options = Options { steps: Steps::OneByOne, ..exec("exit 0") };
-    let (_, _, exit, stepwise) = output(Config::default(), options).await;
-    assert_eq!(exit, Exit::Status(0));
+    let late = output_when(When::Late, Config::default(), exec("exit 0")).await;
+    assert_eq!(late.2, Exit::Status(0));
     // The first write is waited for with the version line and not counted; the second brings
-    // the command; the last CLOSE and DISCONNECT.
-    assert_eq!(pipelined.waits, 2, "{pipelined:?}");
-    assert_eq!(stepwise.waits, 5, "{stepwise:?}");
+    // the command; the last CLOSE, and DISCONNECT with it or behind it.
+    let waits = pipelined.waits_for_command;
+    assert_eq!(waits, 1, "{pipelined:?}");
+    assert_eq!(late.3.waits_for_command, 3, "login, channel, command: {:?}", late.3);
 }
 
 #[tokio::test]
 async fn variables_and_terminal_come_before_the_command() {
     let env = vec![("A".to_owned(), "1".to_owned()), ("B".into(), "two words\n".into())];
-    for steps in [Steps::Pipelined, Steps::OneByOne] {
-        let options = Options { env: env.clone(), steps, ..exec("env") };
-        let (out, _, _, seen) = output(Config::default(), options).await;
+    for when in [When::Early, When::Late] {
+        let options = Options { env: env.clone(), ..exec("env") };
+        let (out, _, _, seen) = output_when(when, Config::default(), options).await;
         assert_eq!(seen.env, env);
         assert_eq!(out, b"A=1\nB=two words\n\n");
     }
     let pty = Pty { term: "dumb".into(), cols: 80, rows: 25, modes: Modes::default().with(1, 3) };
     let options = Options { pty: Some(pty), ..exec("tty") };
     let (session, server) = start(4096, Config::default(), options).await;
-    let mut session = session.unwrap();
+    let (client, mut session) = session.unwrap();
     session.control.window_change(100, 50);
     let mut out = String::new();
     session.stdout.read_to_string(&mut out).await.unwrap();
     assert_eq!(out, "Some((\"dumb\", 80, 25))\n[(100, 50)]\n");
     assert_eq!(session.exit().await, Exit::Status(0));
-    drop(session);
+    drop(client);
     server.await.unwrap();
 }
 
@@ -121,10 +153,11 @@ async fn input_is_echoed_through_small_windows_across_new_keys() {
     };
     let (ours, theirs) = tokio::io::duplex(16 * 1024);
     let server = tokio::spawn(async { serve(theirs, config).await.unwrap() });
-    let mut connection = Connection::new(exec("cat"), Box::new(SystemEntropy::default())).unwrap();
-    connection.transport().set_rekey_bytes(9 << 20);
-    let session = coderctl_ssh::session::open_connection(ours, connection).await.unwrap();
-    let Session { mut stdin, mut stdout, mut ending, .. } = session;
+    let entropy = Box::new(SystemEntropy::default());
+    let mut core = Core::client(None, entropy, Instant::now()).unwrap();
+    core.transport().set_rekey_bytes(9 << 20);
+    let client = client::begin_core(ours, core);
+    let Session { mut stdin, mut stdout, control, .. } = client.session(exec("cat")).await.unwrap();
     let send = async {
         for _ in 0..MUCH / block.len() {
             stdin.write_all(&block).await.unwrap();
@@ -141,8 +174,8 @@ async fn input_is_echoed_through_small_windows_across_new_keys() {
         assert_eq!(stdout.chunk().await.unwrap(), None);
     };
     tokio::join!(send, receive);
-    assert_eq!(ending.exit().await, Exit::Status(0));
-    ending.finish().await;
+    assert_eq!(control.exit().await, Exit::Status(0));
+    client.close().await;
     let seen = server.await.unwrap();
     assert!(seen.exchanges > 6, "{seen:?}");
 }
@@ -150,13 +183,13 @@ async fn input_is_echoed_through_small_windows_across_new_keys() {
 #[tokio::test]
 async fn the_end_of_input_leaves_the_output_open() {
     let (session, server) = start(1000, Config::default(), exec("half")).await;
-    let Session { mut stdin, mut stdout, mut ending, .. } = session.unwrap();
+    let (client, Session { mut stdin, mut stdout, control, .. }) = session.unwrap();
     assert_eq!(&stdout.chunk().await.unwrap().unwrap()[..], b"ready\n");
     stdin.write_all(&[0; 12345]).await.unwrap();
     stdin.shutdown().await.unwrap();
     assert_eq!(&stdout.chunk().await.unwrap().unwrap()[..], b"done 12345\n");
-    assert_eq!(ending.exit().await, Exit::Status(0));
-    ending.finish().await;
+    assert_eq!(control.exit().await, Exit::Status(0));
+    client.close().await;
     assert!(server.await.unwrap().eof);
 }
 
@@ -164,29 +197,29 @@ async fn the_end_of_input_leaves_the_output_open() {
 async fn an_output_that_nobody_reads_stops_at_the_window() {
     // Within the window, what nobody reads does not hold up the other output.
     let (session, _server) = start(4096, Config::default(), exec("flood err 4000000")).await;
-    let mut session = session.unwrap();
+    let (_client, mut session) = session.unwrap();
     assert_eq!(&session.stdout.chunk().await.unwrap().unwrap()[..], b"after\n");
     // Beyond it, it does, until it is read or dropped.
     let (session, _server) = start(4096, Config::default(), exec("flood err 6000000")).await;
-    let Session { mut stdout, stderr, mut ending, .. } = session.unwrap();
+    let (_client, Session { mut stdout, stderr, control, .. }) = session.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(300), stdout.chunk()).await;
     assert!(early.is_err(), "{early:?}");
     drop(stderr);
     assert_eq!(&stdout.chunk().await.unwrap().unwrap()[..], b"after\n");
-    assert_eq!(ending.exit().await, Exit::Status(0));
+    assert_eq!(control.exit().await, Exit::Status(0));
 }
 
 #[tokio::test]
 async fn a_signal_goes_there_and_an_exit_signal_comes_back() {
     let (session, server) = start(4096, Config::default(), exec("signal")).await;
-    let mut session = session.unwrap();
+    let (client, mut session) = session.unwrap();
     session.stdout.chunk().await.unwrap();
     session.control.signal("TERM");
     let exit = session.exit().await;
     let Exit::Signal { name, core, message } = &exit else { panic!("{exit:?}") };
     assert_eq!((&name[..], core, &message[..]), ("TERM", &true, "killed\\u{7}"));
     assert_eq!(session.exit().await, exit, "asked again");
-    session.ending.finish().await;
+    client.close().await;
     assert_eq!(server.await.unwrap().signals, ["TERM"]);
 }
 
@@ -195,27 +228,28 @@ async fn an_end_without_a_status_is_a_loss() {
     let (_, _, exit, _) = output(Config::default(), exec("vanish")).await;
     assert_eq!(exit, Exit::Lost(Error::NoStatus));
     let (session, _server) = start(4096, Config::default(), exec("drop")).await;
-    let mut session = session.unwrap();
+    let (_client, mut session) = session.unwrap();
     let mut out = Vec::new();
     let end = session.stdout.read_to_end(&mut out).await.unwrap_err();
     assert_eq!((&out[..], end.kind()), (&b"begun\n"[..], std::io::ErrorKind::ConnectionReset));
-    assert_eq!(session.exit().await, Exit::Lost(Error::Ended("in the middle of the session")));
+    assert_eq!(session.exit().await, Exit::Lost(Error::Ended("without taking its leave")));
 }
 
 #[tokio::test]
 async fn closing_ends_a_command_that_goes_on() {
     let (session, server) = start(4096, Config::default(), exec("hold")).await;
-    let mut session = session.unwrap();
+    let (client, mut session) = session.unwrap();
     session.stdout.chunk().await.unwrap();
     session.control.close();
     assert_eq!(session.exit().await, Exit::Lost(Error::NoStatus));
-    session.ending.finish().await;
+    client.close().await;
     assert!(server.await.unwrap().disconnected);
     // Leaving without closing first does it too.
     let (session, server) = start(4096, Config::default(), exec("hold")).await;
-    let mut session = session.unwrap();
+    let (client, mut session) = session.unwrap();
     session.stdout.chunk().await.unwrap();
-    session.ending.finish().await;
+    client.close().await;
+    assert_eq!(session.exit().await, Exit::Lost(Error::NoStatus));
     assert!(server.await.unwrap().disconnected);
 }
 
@@ -240,7 +274,7 @@ async fn a_wrong_guess_of_the_server_is_ignored() {
 }
 
 #[tokio::test]
-async fn another_channel_number_is_found_out_and_works_step_by_step() {
+async fn another_channel_number_is_found_out_and_works_after_the_login() {
     let config = Config { number: 5, ..Config::default() };
     let (ours, theirs) = tokio::io::duplex(4096);
     let server = tokio::spawn({
@@ -254,8 +288,7 @@ async fn another_channel_number_is_found_out_and_works_step_by_step() {
     assert_eq!(error, Error::ChannelNumber(5));
     assert!(error.is_pipelining());
     server.abort();
-    let options = Options { steps: Steps::OneByOne, ..exec("exit 1") };
-    let (_, _, exit, _) = output(config, options).await;
+    let (_, _, exit, _) = output_when(When::Late, config, exec("exit 1")).await;
     assert_eq!(exit, Exit::Status(1));
 }
 
@@ -289,12 +322,12 @@ async fn a_command_that_is_too_long_is_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn keys_are_renewed_after_an_hour() {
     let (session, server) = start(4096, Config::default(), exec("cat")).await;
-    let Session { mut stdin, mut stdout, mut ending, .. } = session.unwrap();
+    let (client, Session { mut stdin, mut stdout, control, .. }) = session.unwrap();
     tokio::time::sleep(Duration::from_secs(3 * 3600 + 60)).await;
     stdin.write_all(b"still here").await.unwrap();
     assert_eq!(&stdout.chunk().await.unwrap().unwrap()[..], b"still here");
     drop(stdin);
-    assert_eq!(ending.exit().await, Exit::Status(0));
-    ending.finish().await;
+    assert_eq!(control.exit().await, Exit::Status(0));
+    client.close().await;
     assert_eq!(server.await.unwrap().exchanges, 4);
 }

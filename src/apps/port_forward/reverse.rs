@@ -6,7 +6,7 @@
 
 use std::{io, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
 
-use coderctl_ssh::client::{self, Client, Forwarded, ListenError, Reason};
+use coderctl_ssh::client::{self, Client, Forwarded, ListenError, Origin, Reason};
 use futures_util::FutureExt as _;
 use tokio::{
     io::copy_bidirectional_with_sizes,
@@ -156,7 +156,9 @@ async fn serve(mut client: Client, forwards: &[Reverse], shared: &mut Shared) {
         tokio::select! {
             forwarded = client.next() => match forwarded {
                 Some(forwarded) => {
-                    let found = forwards.iter().find(|one| wanted(&one.listen) == *forwarded.target());
+                    let found = forwards.iter().find(|one| {
+                        Origin::Listen(wanted(&one.listen)) == *forwarded.target()
+                    });
                     match found {
                         Some(Reverse { to, .. }) => {
                             connections.spawn(carry(forwarded, to.clone(), shared.clone()).boxed());

@@ -20,10 +20,6 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long the agent may try to connect somewhere: as long as a port of its own may take.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// After how long a silence the SSH server is asked whether it is still there; it is given up after
-/// four of them. The tunnel below notices its own loss sooner; this is for a server that hangs.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 /// A tunnel, and the SSH connection through it.
 pub(super) struct Way {
     number: u64,
@@ -78,7 +74,7 @@ impl Way {
         let limit = dial_timeout().unwrap_or(HANDSHAKE);
         let connecting = async {
             let stream = self.tunnel.dial(session::PORT).await?;
-            client::connect(stream, Some(KEEP_ALIVE))
+            client::connect(stream, Some(session::KEEP_ALIVE))
                 .await
                 .map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error))
         };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use coderctl_ssh::Request;
+use coderctl_ssh::{Request, Session, client::Client};
 use proto::lifecycle::State::{Ready, Starting};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -185,7 +185,7 @@ async fn a_terminal() {
     assert_eq!(connect.ip, "::1");
 }
 
-async fn ssh(tailnet: &FakeTailnet, port: u16, command: &str) -> coderctl_ssh::Session {
+async fn ssh(tailnet: &FakeTailnet, port: u16, command: &str) -> (Client, Session) {
     let stream = tailnet.connect(port).await.unwrap();
     let options = coderctl_ssh::Options::new(Request::Exec(command.into()));
     timeout(PATIENCE, coderctl_ssh::open(stream, options)).await.unwrap().unwrap()
@@ -197,12 +197,13 @@ async fn ssh_sessions() {
     let fixture = Fixture::new();
     let (_agent, tailnet) = up(&fixture).await;
     for (index, port) in [1, 22].into_iter().enumerate() {
-        let mut session = ssh(&tailnet, port, "echo $CODER_WORKSPACE_NAME $PATH; exit 9").await;
+        let (client, mut session) =
+            ssh(&tailnet, port, "echo $CODER_WORKSPACE_NAME $PATH; exit 9").await;
         let mut out = String::new();
         timeout(PATIENCE, session.stdout.read_to_string(&mut out)).await.unwrap().unwrap();
         assert!(out.starts_with("dev "), "{out}");
         assert!(out.contains("coder-script-data/bin:"), "{out}");
-        drop(session);
+        drop((client, session));
         let count = 2 * (index + 1);
         let told = |seen: &Seen| seen.connections.len() == count;
         let seen = fixture.server.wait("both reports", told).await;
@@ -218,7 +219,7 @@ async fn ssh_sessions() {
 async fn an_ssh_session_of_an_agent_that_is_dropped() {
     let fixture = Fixture::new();
     let (agent, tailnet) = up(&fixture).await;
-    let mut session = ssh(&tailnet, 22, "echo $$ >$T/pid; sleep 1000").await;
+    let (_client, mut session) = ssh(&tailnet, 22, "echo $$ >$T/pid; sleep 1000").await;
     let pid = file(&fixture.path("pid")).await;
     drop(agent);
     let mut out = Vec::new();

@@ -14,7 +14,7 @@ use std::{
 use coderctl_agent::ssh::{
     Blocks, Connection, Server, SessionEnvironment, SessionObserver, Settings,
 };
-use coderctl_ssh::{Exit, Options, Pty, Request, Session};
+use coderctl_ssh::{Exit, Options, Pty, Request, Session, client::Client};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpListener,
@@ -116,13 +116,13 @@ impl Agent {
         ours
     }
 
-    pub async fn open(&self, options: Options) -> Session {
+    pub async fn open(&self, options: Options) -> (Client, Session) {
         within(coderctl_ssh::open(self.connect(), options)).await.unwrap()
     }
 
     /// Runs something without input: output, second output, exit.
     pub async fn output(&self, options: Options) -> (String, String, Exit) {
-        let Session { mut stdin, mut stdout, mut stderr, mut ending, .. } =
+        let (_client, Session { mut stdin, mut stdout, mut stderr, control }) =
             self.open(options).await;
         stdin.shutdown().await.unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -132,7 +132,7 @@ impl Agent {
         let (out_end, err_end) = ends.await;
         out_end.unwrap();
         err_end.unwrap();
-        let exit = within(ending.exit()).await;
+        let exit = within(control.exit()).await;
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(out), text(err), exit)
     }

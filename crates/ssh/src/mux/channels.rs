@@ -1,6 +1,6 @@
 //! The channels of a connection, under their numbers.
 
-use super::requests::Requests;
+use super::{asking::Asking, requests::Requests};
 use crate::channel::Channel;
 
 /// Most channels at a time: a browser behind a forward opens dozens, an editor a few hundred.
@@ -19,17 +19,31 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// What a channel is for.
+#[derive(Debug)]
+pub(super) enum Use {
+    /// It carries bytes both ways.
+    Bytes,
+    /// A session that the client has asked for, on the server's side.
+    Serving(Requests),
+    /// The same on the client's.
+    Asking(Asking),
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) channel: Channel,
     pub(super) phase: Phase,
-    /// A session's.
-    pub(super) requests: Option<Requests>,
+    pub(super) usage: Use,
     /// Whether nobody on our side will speak of it again.
     pub(super) released: bool,
 }
 
 impl Entry {
+    pub(super) fn new(channel: Channel, phase: Phase) -> Self {
+        Self { channel, phase, usage: Use::Bytes, released: false }
+    }
+
     fn is_over(&self) -> bool {
         match self.phase {
             Phase::Offered | Phase::Asked => false,
@@ -51,16 +65,7 @@ impl Channels {
         u32::try_from(free).ok().filter(|_| free < LIMIT)
     }
 
-    pub(super) fn insert(&mut self, id: u32, channel: Channel, phase: Phase) {
-        self.put(id, Entry { channel, phase, requests: None, released: false });
-    }
-
-    pub(super) fn insert_session(&mut self, id: u32, channel: Channel) {
-        let requests = Some(Requests::default());
-        self.put(id, Entry { channel, phase: Phase::Open, requests, released: false });
-    }
-
-    fn put(&mut self, id: u32, entry: Entry) {
+    pub(super) fn insert(&mut self, id: u32, entry: Entry) {
         let index = id as usize;
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
@@ -68,13 +73,22 @@ impl Channels {
         self.0[index] = Some(entry);
     }
 
+    /// All numbers that are in use, and those before them that were.
+    pub(super) fn ids(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn get(&self, id: u32) -> Option<&Entry> {
         self.0.get(id as usize)?.as_ref()
     }
 
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Entry> {
+        self.0.get_mut(id as usize)?.as_mut()
+    }
+
     /// The channel of this number, if it is in this phase.
     pub(super) fn in_phase(&mut self, id: u32, phase: Phase) -> Option<&mut Entry> {
-        self.0.get_mut(id as usize)?.as_mut().filter(|entry| entry.phase == phase)
+        self.get_mut(id).filter(|entry| entry.phase == phase)
     }
 
     /// Nobody on our side will speak of it again.

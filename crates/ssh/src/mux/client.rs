@@ -1,20 +1,44 @@
-//! The client's handle: logging in, listeners at the server, and who connects to them.
+//! A client's connection: logging in, sessions, listeners at the server, and who connects to them.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    connection::{Connection, Opener},
     core::Core,
     globals::Answer,
-    handles::{Connection, Handle, Offer, Opener},
-    request::{Global, Listen},
+    io::Handle,
+    pump,
+    request::{Global, Listen, Origin},
+    served::Offer,
+    session::Session,
     shell::Arrival,
 };
-use crate::{error::Error, packet::SystemEntropy, pump};
+use crate::{error::Error, hostkey, options::Options, packet::SystemEntropy};
 
-/// Logs in over a byte stream. A silent server is asked whether it is still there after
-/// `keep_alive`; the fourth such silence in a row ends the connection.
+/// Begins a connection over a byte stream; nothing is waited for. A silent server is asked whether
+/// it is still there after `keep_alive`; the fourth such silence in a row ends the connection.
+///
+/// # Errors
+/// [`Error::Entropy`].
+pub fn begin<T>(io: T, keep_alive: Option<Duration>) -> Result<Client, Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let core = Core::client(keep_alive, Box::new(SystemEntropy::default()), pump::now())?;
+    Ok(begin_core(io, core))
+}
+
+/// As [`begin`], over a connection that was made with settings of its own.
+pub fn begin_core<T>(io: T, core: Core) -> Client
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    Client(Connection::start(io, core))
+}
+
+/// Logs in over a byte stream, as [`begin`] and [`Client::logged_in`].
 ///
 /// # Errors
 /// Why the server cannot be logged in to. There is no time limit in here; wrap it.
@@ -22,25 +46,31 @@ pub async fn connect<T>(io: T, keep_alive: Option<Duration>) -> Result<Client, E
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let core = Core::client(keep_alive, Box::new(SystemEntropy::default()), pump::now())?;
-    let connection = Connection::start(io, core);
-    connection
-        .when(|state| match &state.ended {
-            _ if state.logged_in => Some(Ok(())),
-            Some(Err(error)) => Some(Err(error.clone())),
-            Some(Ok(())) => Some(Err(Error::Ended("before the login"))),
-            None => None,
-        })
-        .await?;
-    Ok(Client(connection))
+    let client = begin(io, keep_alive)?;
+    client.logged_in().await?;
+    Ok(client)
 }
 
-/// A connection that is logged in. Dropping it ends the connection at once.
+/// Opens a session over a byte stream, and returns once the server has started the command: two
+/// round trips. For who needs nothing else of the connection.
+///
+/// # Errors
+/// Why there is no session: see [`Error`]. There is no time limit in here; wrap it.
+pub async fn open<T>(io: T, options: Options) -> Result<(Client, Session), Error>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let client = begin(io, None)?;
+    let session = client.session(options).await?;
+    Ok((client, session))
+}
+
+/// A client's connection. Dropping it ends the connection at once.
 #[derive(Debug)]
 pub struct Client(Connection);
 
-/// Somebody has connected to a listener of ours at the server. Dropping it is a refusal.
-pub type Forwarded = Offer<Listen>;
+/// Somebody has connected to what we offer at the server. Dropping it is a refusal.
+pub type Forwarded = Offer<Origin>;
 
 /// Why the server does not listen for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +84,57 @@ pub enum ListenError {
 }
 
 impl Client {
+    /// Waits until it is logged in.
+    ///
+    /// # Errors
+    /// Why the server cannot be logged in to.
+    pub async fn logged_in(&self) -> Result<(), Error> {
+        self.0
+            .when(|state| match &state.ended {
+                _ if state.logged_in => Some(Ok(())),
+                Some(Err(error)) => Some(Err(error.clone())),
+                Some(Ok(())) => Some(Err(Error::Ended("before the login"))),
+                None => None,
+            })
+            .await
+    }
+
+    /// Opens a session, and returns once the server has started the command. The first, asked for
+    /// before the login, goes out together with it.
+    ///
+    /// # Errors
+    /// Why there is no session; whether other channels go on is told by [`Self::is_over`].
+    pub async fn session(&self, options: Options) -> Result<Session, Error> {
+        options.check()?;
+        let id = {
+            let mut state = self.0.shared.lock();
+            let asked = state.core.session(options);
+            let id = asked.as_ref().ok().copied().flatten();
+            state.settle(asked.map(drop));
+            match (id, &state.ended) {
+                (Some(id), _) => id,
+                (None, Some(Err(error))) => return Err(error.clone()),
+                (None, Some(Ok(())) | None) => {
+                    return Err(Error::Ended("before the session began"));
+                }
+            }
+        };
+        Session::start(Handle::new(&self.0.shared, id)).await
+    }
+
+    /// The server's host key, as on the wire; empty before the keys are exchanged. Not checked
+    /// against anything known.
+    #[must_use]
+    pub fn host_key(&self) -> Vec<u8> {
+        self.0.shared.lock().core.transport().host_key().to_vec()
+    }
+
+    /// Its fingerprint, as OpenSSH prints it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hostkey::fingerprint(&self.host_key())
+    }
+
     /// Opens channels; may be kept elsewhere.
     #[must_use]
     pub fn opener(&self) -> Opener {
@@ -78,13 +159,13 @@ impl Client {
         }
     }
 
-    /// The next who connects to a listener of ours; `None` when the connection is over. Nothing is
+    /// The next who connects to what we offer; `None` when the connection is over. Nothing is
     /// lost when dropped.
     pub async fn next(&mut self) -> Option<Forwarded> {
         loop {
             match self.0.arrival().await? {
-                Arrival::Forwarded(id, listen) => {
-                    return Some(Offer::new(Handle::new(&self.0.shared, id), listen));
+                Arrival::Forwarded(id, origin) => {
+                    return Some(Offer::new(Handle::new(&self.0.shared, id), origin));
                 }
                 // Those are a client's wishes.
                 Arrival::Session(..) | Arrival::Direct(..) | Arrival::Global(..) => {}

@@ -15,29 +15,29 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    channels::{Channels, Phase},
+    channels::Channels,
     globals::{Answer, Globals},
-    request::{Global, Kind, Listen, Open, Outgoing, Reason, Target},
-    requests::{Outcome, Policy, Start},
+    request::{Global, Origin, Target},
+    requests::{Policy, Start},
 };
 use crate::{
-    channel::{self, Channel, Source},
-    connection::OUTPUT,
+    channel::Source,
     error::{Error, Text},
     hostkey::HostKey,
     message,
     options::Exit,
     packet::Entropy,
     transport::{Incoming, Transport},
-    wire::{Put, Reader},
+    wire::Put,
 };
 
 /// How much a peer may send on one channel before it hears that it was read, in bytes: 300
 /// Mbit/s at 50 ms. It bounds what a slow reader of that channel makes us hold; OpenSSH has the
 /// same.
 pub const WINDOW: u32 = 2 << 20;
-/// Most data sent for one channel before others get their turn, in bytes.
-const TURN: usize = 64 * 1024;
+/// Output that waits to be written, in bytes, from which on no more data are accepted. Two of
+/// these (one being written, one being filled) keep a fast link busy.
+pub(super) const OUTPUT: usize = 256 * 1024;
 /// How long a login may take (OpenSSH: `LoginGraceTime`).
 const LOGIN: Duration = Duration::from_secs(120);
 /// How many questions without any sign of life end the connection.
@@ -67,17 +67,21 @@ pub enum Event {
     Global(u64, Global),
     /// A client is logged in: channels may be opened.
     LoggedIn,
-    /// Somebody has connected to this listener of the client's in the server's place:
-    /// [`Core::accept`] or [`Core::refuse`] it.
-    Forwarded(u32, Listen),
+    /// Somebody at the server has connected to what the client offers there: [`Core::accept`] or
+    /// [`Core::refuse`] it.
+    Forwarded(u32, Origin),
     /// What became of a request of ours.
     Answered(u64, Answer),
     /// A channel that we have asked for is open.
     Opened(u32),
     /// The peer refuses it, for this reason.
     Refused(u32, u32, Text),
-    /// Data. Report what is read of them by [`Core::consumed`].
-    Data(u32, Bytes),
+    /// A session of ours runs.
+    Started(u32),
+    /// It has ended, or never began. [`Self::Closed`] follows once there is no more of it.
+    Exited(u32, Exit),
+    /// Data; of two kinds in sessions of ours. Report what is read of them by [`Core::consumed`].
+    Data(u32, Source, Bytes),
     /// No more data follow.
     Eof(u32),
     /// More data may be sent.
@@ -86,7 +90,7 @@ pub enum Event {
     Size(u32, u32, u32),
     /// A signal for the program of a session, named without `SIG`. It may come before its start.
     Signal(u32, String),
-    /// The client has closed the channel.
+    /// The peer has closed the channel.
     Closed(u32),
     /// The client has closed a session that never started: its number may be used again.
     Gone(u32),
@@ -101,8 +105,12 @@ pub(super) enum Side {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// A client that has no keys yet.
+    Keys,
     Service,
-    Auth { attempts: u32 },
+    Auth {
+        attempts: u32,
+    },
     Open,
     Closed,
 }
@@ -115,7 +123,9 @@ pub struct Core {
     /// After how long a silence the peer is asked for a sign of life.
     pub(super) keep_alive: Option<Duration>,
     pub(super) stage: Stage,
-    channels: Channels,
+    /// Whether a session of ours offers our authentication agent.
+    pub(super) offers_agent: bool,
+    pub(super) channels: Channels,
     globals: Globals,
     pub(super) events: VecDeque<Event>,
     /// When the login has to be done or, after it, when to ask for a sign of life.
@@ -151,11 +161,16 @@ impl Core {
     }
 
     fn begin(transport: Transport, side: Side, keep_alive: Option<Duration>, now: Instant) -> Self {
+        let stage = match side {
+            Side::Server(_) => Stage::Service,
+            Side::Client => Stage::Keys,
+        };
         Self {
             transport,
             side,
             keep_alive,
-            stage: Stage::Service,
+            stage,
+            offers_agent: false,
             channels: Channels::default(),
             globals: Globals::default(),
             events: VecDeque::new(),
@@ -199,7 +214,9 @@ impl Core {
             return Ok(());
         }
         let interval = match (self.stage, self.keep_alive) {
-            (Stage::Service | Stage::Auth { .. }, _) => return Err(Error::Silent("to log in")),
+            (Stage::Keys | Stage::Service | Stage::Auth { .. }, _) => {
+                return Err(Error::Silent("to log in"));
+            }
             (Stage::Open, Some(interval)) => interval,
             (Stage::Open, None) | (Stage::Closed, _) => {
                 self.due = None;
@@ -260,186 +277,6 @@ impl Core {
         self.transport.send(&[&out])
     }
 
-    /// Accepts a channel of [`Event::Direct`] or [`Event::Forwarded`].
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn accept(&mut self, id: u32) -> Result<(), Error> {
-        let Some(entry) = self.channels.in_phase(id, Phase::Offered) else { return Ok(()) };
-        entry.phase = Phase::Open;
-        let remote = entry.channel.remote();
-        self.confirm(id, remote)
-    }
-
-    /// Refuses such a channel, with words for the peer.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn refuse(&mut self, id: u32, reason: Reason, text: &str) -> Result<(), Error> {
-        let Some(entry) = self.channels.in_phase(id, Phase::Offered) else { return Ok(()) };
-        entry.phase = Phase::Dead;
-        let remote = entry.channel.remote();
-        self.send_refusal(remote, reason, text)
-    }
-
-    /// Asks the peer for a channel; [`Event::Opened`] or [`Event::Refused`] follows for the
-    /// number that is returned. `None` when there are too many or the connection is over.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn open(&mut self, outgoing: &Outgoing) -> Result<Option<u32>, Error> {
-        if self.stage != Stage::Open {
-            return Ok(None);
-        }
-        let Some(id) = self.channels.vacant() else { return Ok(None) };
-        self.channels.insert(id, Channel::asked(id, WINDOW), Phase::Asked);
-        self.transport.send(&[&outgoing.encode([id, WINDOW, channel::MAX_PACKET])])?;
-        Ok(Some(id))
-    }
-
-    /// Sends as much of this as the client's window and our own output allow; the rest later.
-    /// Zero asks to try again: after [`Event::Writable`] when [`Self::is_exhausted`], otherwise
-    /// once there is less output.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn send_data(&mut self, id: u32, source: Source, data: &[u8]) -> Result<usize, Error> {
-        let mut data = &data[..data.len().min(TURN)];
-        let mut total = 0;
-        while self.has_room() {
-            let Some(entry) = self.channels.in_phase(id, Phase::Open) else { break };
-            let now = entry.channel.sendable(data.len());
-            if now == 0 {
-                break;
-            }
-            let (head, rest) = data.split_at(now);
-            let remote = entry.channel.remote().to_be_bytes();
-            entry.channel.sent(now);
-            let length = (now as u32).to_be_bytes();
-            match source {
-                Source::Stdout => {
-                    self.transport.send(&[&[message::CHANNEL_DATA], &remote, &length, head])?;
-                }
-                Source::Stderr => {
-                    let front = [message::CHANNEL_EXTENDED_DATA];
-                    self.transport.send(&[&front, &remote, &STDERR, &length, head])?;
-                }
-            }
-            total += now;
-            data = rest;
-        }
-        Ok(total)
-    }
-
-    /// Whether data are accepted, as far as the output is concerned.
-    pub fn has_room(&mut self) -> bool {
-        self.stage == Stage::Open
-            && self.transport.is_open()
-            && self.transport.output().len() < OUTPUT
-    }
-
-    /// Whether the client has no room for data of this channel.
-    #[must_use]
-    pub fn is_exhausted(&self, id: u32) -> bool {
-        self.channels.get(id).is_some_and(|entry| entry.channel.is_exhausted())
-    }
-
-    /// Whether data can never be sent again.
-    #[must_use]
-    pub fn is_shut(&self, id: u32) -> bool {
-        self.stage == Stage::Closed
-            || self
-                .channels
-                .get(id)
-                .is_none_or(|entry| entry.phase == Phase::Dead || entry.channel.is_shut())
-    }
-
-    /// Sends the end of data.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn send_eof(&mut self, id: u32) -> Result<(), Error> {
-        let Some(entry) = self.channels.in_phase(id, Phase::Open) else { return Ok(()) };
-        if !entry.channel.shut() {
-            return Ok(());
-        }
-        let remote = entry.channel.remote();
-        self.send_on(message::CHANNEL_EOF, remote, |_| {})
-    }
-
-    /// Ends a session: no more output, how the program ended, close.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn finish(&mut self, id: u32, exit: &Exit) -> Result<(), Error> {
-        self.send_eof(id)?;
-        let Some(entry) = self.channels.in_phase(id, Phase::Open) else { return Ok(()) };
-        if entry.channel.is_closed_by_peer() {
-            return Ok(());
-        }
-        let remote = entry.channel.remote();
-        match exit {
-            Exit::Status(status) => self.send_on(message::CHANNEL_REQUEST, remote, |out| {
-                out.put_string(b"exit-status");
-                out.put_boolean(false);
-                out.extend_from_slice(&status.to_be_bytes());
-            })?,
-            Exit::Signal { name, core, message } => {
-                self.send_on(message::CHANNEL_REQUEST, remote, |out| {
-                    out.put_string(b"exit-signal");
-                    out.put_boolean(false);
-                    out.put_string(name.as_bytes());
-                    out.put_boolean(*core);
-                    out.put_string(message.as_bytes());
-                    out.put_string(b"");
-                })?;
-            }
-            // It is the client who finds that it was told nothing.
-            Exit::Lost(_) => {}
-        }
-        self.close(id)
-    }
-
-    /// Closes a channel from this side.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn close(&mut self, id: u32) -> Result<(), Error> {
-        let Some(entry) = self.channels.in_phase(id, Phase::Open) else { return Ok(()) };
-        if !entry.channel.close() {
-            return Ok(());
-        }
-        let remote = entry.channel.remote();
-        self.send_on(message::CHANNEL_CLOSE, remote, |_| {})
-    }
-
-    /// Takes note that this much was read, and grants the client as much anew.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn consumed(&mut self, id: u32, bytes: usize) -> Result<(), Error> {
-        let Some(entry) = self.channels.in_phase(id, Phase::Open) else { return Ok(()) };
-        let remote = entry.channel.remote();
-        match entry.channel.consumed(bytes) {
-            Some(grant) => self.send_on(message::CHANNEL_WINDOW_ADJUST, remote, |out| {
-                out.extend_from_slice(&grant.to_be_bytes());
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Nobody here speaks of this channel any more: refuses or closes it if that is still to be
-    /// done. Its number is used again once the client has closed it, too.
-    ///
-    /// # Errors
-    /// [`Error::Entropy`].
-    pub fn release(&mut self, id: u32) -> Result<(), Error> {
-        self.refuse(id, Reason::ConnectFailed, "nobody took it")?;
-        self.close(id)?;
-        self.channels.release(id);
-        Ok(())
-    }
-
     /// Answers a request of [`Event::Global`]. Answers go out in the order of the requests.
     ///
     /// # Errors
@@ -460,14 +297,14 @@ impl Core {
     pub fn ask(&mut self, request: &Global) -> Result<Option<u64>, Error> {
         match self.stage {
             Stage::Open => self.globals.ask(request, &mut self.transport).map(Some),
-            Stage::Service | Stage::Auth { .. } | Stage::Closed => Ok(None),
+            Stage::Keys | Stage::Service | Stage::Auth { .. } | Stage::Closed => Ok(None),
         }
     }
 
     fn dispatch(&mut self, payload: BytesMut, now: Instant) -> Result<(), Error> {
         let message = payload[0];
         match (self.stage, message) {
-            (Stage::Service | Stage::Auth { .. } | Stage::Closed, _) => {
+            (Stage::Keys | Stage::Service | Stage::Auth { .. } | Stage::Closed, _) => {
                 self.handle_login(&payload, now)
             }
             // RFC 4252 section 5.1: what comes after the success is ignored.
@@ -494,186 +331,7 @@ impl Core {
             }
         }
     }
-
-    fn handle_open(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let Open { theirs, kind } = Open::parse(payload, self.serves())?;
-        if let Kind::Refused(reason, text) = kind {
-            return self.send_refusal(theirs[0], reason, text);
-        }
-        let Some(id) = self.channels.vacant() else {
-            return self.send_refusal(theirs[0], Reason::Shortage, "too many channels");
-        };
-        let Ok(channel) = Channel::offered(id, WINDOW, theirs) else {
-            return self.send_refusal(theirs[0], Reason::ConnectFailed, "no data would fit");
-        };
-        match kind {
-            Kind::Session => {
-                self.channels.insert_session(id, channel);
-                self.confirm(id, theirs[0])?;
-            }
-            Kind::Direct(target) => {
-                self.channels.insert(id, channel, Phase::Offered);
-                self.events.push_back(Event::Direct(id, target));
-            }
-            Kind::Forwarded(listen) => {
-                self.channels.insert(id, channel, Phase::Offered);
-                self.events.push_back(Event::Forwarded(id, listen));
-            }
-            Kind::Refused(..) => {}
-        }
-        Ok(())
-    }
-
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         matches!(self.side, Side::Server(_))
     }
-
-    fn handle_channel(&mut self, payload: BytesMut) -> Result<(), Error> {
-        let mut reader = Reader::new(&payload, "channel message");
-        let message = reader.byte()?;
-        let id = reader.u32()?;
-        let asked =
-            matches!(message, message::CHANNEL_OPEN_CONFIRMATION | message::CHANNEL_OPEN_FAILURE);
-        let phase = if asked { Phase::Asked } else { Phase::Open };
-        let entry =
-            self.channels.in_phase(id, phase).ok_or(Error::Malformed(channel::NO_CHANNEL))?;
-        match message {
-            message::CHANNEL_OPEN_CONFIRMATION => {
-                entry.channel.handle_confirmation(&payload)?;
-                entry.phase = Phase::Open;
-                if entry.released {
-                    // Nobody wants it any more.
-                    return self.close(id);
-                }
-                self.events.push_back(Event::Opened(id));
-            }
-            message::CHANNEL_OPEN_FAILURE => {
-                let code = reader.u32()?;
-                let text = Text::new(reader.string()?);
-                entry.phase = Phase::Dead;
-                self.tell(id, Event::Refused(id, code, text));
-                self.channels.tidy(id);
-            }
-            message::CHANNEL_DATA => {
-                if let Some((_, data)) = entry.channel.handle_data(payload)? {
-                    self.receive(id, data)?;
-                }
-            }
-            message::CHANNEL_EXTENDED_DATA => {
-                // Only sessions have a second stream; what comes here is as good as read.
-                let length = payload.len().saturating_sub(13);
-                entry.channel.handle_extended(payload)?;
-                self.consumed(id, length)?;
-            }
-            message::CHANNEL_WINDOW_ADJUST => {
-                entry.channel.handle_adjust(&payload)?;
-                self.tell(id, Event::Writable(id));
-            }
-            message::CHANNEL_EOF => {
-                entry.channel.handle_eof();
-                self.tell(id, Event::Eof(id));
-            }
-            message::CHANNEL_CLOSE => {
-                entry.channel.handle_close();
-                let idle = entry.requests.as_ref().is_some_and(|requests| !requests.is_started());
-                self.tell(id, if idle { Event::Gone(id) } else { Event::Closed(id) });
-                self.close(id)?;
-                if idle {
-                    // Nobody on our side has a handle of it.
-                    self.channels.release(id);
-                }
-                self.channels.tidy(id);
-            }
-            message::CHANNEL_REQUEST => self.handle_request(id, &payload)?,
-            // We ask for nothing that is answered.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Tells of a channel, if there is still somebody who cares.
-    fn tell(&mut self, id: u32, event: Event) {
-        if self.channels.get(id).is_some_and(|entry| !entry.released) {
-            self.events.push_back(event);
-        }
-    }
-
-    fn receive(&mut self, id: u32, data: Bytes) -> Result<(), Error> {
-        if self.channels.get(id).is_some_and(|entry| entry.released) {
-            return self.consumed(id, data.len());
-        }
-        self.events.push_back(Event::Data(id, data));
-        Ok(())
-    }
-
-    fn handle_request(&mut self, id: u32, payload: &[u8]) -> Result<(), Error> {
-        let mut reader = Reader::new(payload, "channel request");
-        reader.take(5)?;
-        let name = reader.string()?;
-        let wanted = reader.boolean()?;
-        let Some(entry) = self.channels.in_phase(id, Phase::Open) else { return Ok(()) };
-        let remote = entry.channel.remote();
-        let closing = entry.channel.is_closing();
-        let outcome = match (&mut entry.requests, &self.side) {
-            (Some(requests), Side::Server(policy)) if !closing => {
-                requests.handle(name, &mut reader, policy)
-            }
-            (Some(_) | None, Side::Server(_) | Side::Client) => Outcome::Refused,
-        };
-        let granted = match outcome {
-            Outcome::Refused => false,
-            Outcome::Granted => true,
-            Outcome::Start(start) => {
-                self.events.push_back(Event::Session(id, start));
-                true
-            }
-            Outcome::Size(cols, rows) => {
-                self.tell(id, Event::Size(id, cols, rows));
-                true
-            }
-            Outcome::Signal(name) => {
-                self.tell(id, Event::Signal(id, name));
-                true
-            }
-        };
-        if !wanted || closing {
-            return Ok(());
-        }
-        let answer = if granted { message::CHANNEL_SUCCESS } else { message::CHANNEL_FAILURE };
-        self.send_on(answer, remote, |_| {})
-    }
-
-    fn confirm(&mut self, id: u32, remote: u32) -> Result<(), Error> {
-        self.send_on(message::CHANNEL_OPEN_CONFIRMATION, remote, |out| {
-            for number in [id, WINDOW, channel::MAX_PACKET] {
-                out.extend_from_slice(&number.to_be_bytes());
-            }
-        })
-    }
-
-    fn send_refusal(&mut self, remote: u32, reason: Reason, text: &str) -> Result<(), Error> {
-        self.send_on(message::CHANNEL_OPEN_FAILURE, remote, |out| {
-            out.extend_from_slice(&reason.code().to_be_bytes());
-            out.put_string(text.as_bytes());
-            out.put_string(b"");
-        })
-    }
-
-    fn send_on(
-        &mut self,
-        message: u8,
-        remote: u32,
-        fields: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Error> {
-        if self.stage == Stage::Closed {
-            return Ok(());
-        }
-        let mut out = vec![message];
-        out.extend_from_slice(&remote.to_be_bytes());
-        fields(&mut out);
-        self.transport.send(&[&out])
-    }
 }
-
-/// The kind of extended data that standard error is (RFC 4254 section 5.2).
-const STDERR: [u8; 4] = 1u32.to_be_bytes();

@@ -13,7 +13,7 @@ use crate::{
 const ATTEMPTS: u32 = 6;
 
 impl Core {
-    /// The keys are there: a client asks for everything up to its login in one write.
+    /// The keys are there: a client asks for everything up to its session in one write.
     pub(super) fn establish(&mut self) -> Result<(), Error> {
         match self.side {
             Side::Server(_) => Ok(()),
@@ -26,7 +26,9 @@ impl Core {
                 for field in [&b"coder"[..], b"ssh-connection", b"none"] {
                     out.put_string(field);
                 }
-                self.transport.send(&[&out])
+                self.transport.send(&[&out])?;
+                self.stage = Stage::Service;
+                self.open_early_sessions()
             }
         }
     }

@@ -41,6 +41,15 @@ pub enum Listen {
     },
 }
 
+/// What of a client's somebody at the server has connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A listener.
+    Listen(Listen),
+    /// The authentication agent that a session offers.
+    Agent,
+}
+
 /// A request about listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Global {
@@ -127,8 +136,8 @@ impl Reason {
 pub(super) enum Kind {
     Session,
     Direct(Target),
-    /// From a listener of ours at the server.
-    Forwarded(Listen),
+    /// To what we have offered at the server.
+    Forwarded(Origin),
     /// Nothing that we can do, and why.
     Refused(Reason, &'static str),
 }
@@ -149,6 +158,7 @@ impl Open {
         let name = reader.string()?;
         let theirs = [reader.u32()?, reader.u32()?, reader.u32()?];
         let no_place = Kind::Refused(Reason::ConnectFailed, "not a host and a port");
+        let forwarded = |listen| Kind::Forwarded(Origin::Listen(listen));
         let kind = match name {
             b"session" if serves => Kind::Session,
             b"direct-tcpip" if serves => place(&mut reader)
@@ -157,10 +167,11 @@ impl Open {
                 Kind::Direct(Target::Unix { path: reader.string()?.to_vec() })
             }
             b"forwarded-tcpip" if !serves => place(&mut reader)
-                .map_or(no_place, |(address, port)| Kind::Forwarded(Listen::Tcp { address, port })),
+                .map_or(no_place, |(address, port)| forwarded(Listen::Tcp { address, port })),
             b"forwarded-streamlocal@openssh.com" if !serves => {
-                Kind::Forwarded(Listen::Unix { path: reader.string()?.to_vec() })
+                forwarded(Listen::Unix { path: reader.string()?.to_vec() })
             }
+            b"auth-agent@openssh.com" if !serves => Kind::Forwarded(Origin::Agent),
             _ => Kind::Refused(Reason::UnknownType, "unknown channel type"),
         };
         Ok(Self { theirs, kind })
@@ -334,9 +345,13 @@ mod tests {
             (unix, Listen::Unix { path: b"/s".to_vec() }),
         ] {
             let bytes = outgoing.encode([1, 2, 3]);
-            assert_eq!(Open::parse(&bytes, false).unwrap().kind, Kind::Forwarded(listen));
+            let forwarded = Kind::Forwarded(Origin::Listen(listen));
+            assert_eq!(Open::parse(&bytes, false).unwrap().kind, forwarded);
             assert_eq!(Open::parse(&bytes, true).unwrap().kind, unknown);
         }
+        let agent = Outgoing::Agent.encode([1, 2, 3]);
+        assert_eq!(Open::parse(&agent, false).unwrap().kind, Kind::Forwarded(Origin::Agent));
+        assert_eq!(Open::parse(&agent, true).unwrap().kind, unknown);
         let direct = Outgoing::Direct(Target::Unix { path: b"/s".to_vec() });
         assert_eq!(Open::parse(&direct.encode([1, 2, 3]), false).unwrap().kind, unknown);
     }

@@ -13,14 +13,14 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     core::{Core, Event},
     globals::Answer,
-    request::{Global, Listen, Target},
+    queue::Queue,
+    request::{Global, Origin, Target},
     requests::{SIGNALS, Start},
 };
 use crate::{
     channel::Source,
     error::{Error, Text},
-    pump::{Machine, Shared},
-    streams::Queue,
+    options::Exit,
 };
 
 /// What arrived and nobody has taken yet.
@@ -28,7 +28,7 @@ use crate::{
 pub(super) enum Arrival {
     Session(u32, Box<Start>),
     Direct(u32, Target),
-    Forwarded(u32, Listen),
+    Forwarded(u32, Origin),
     Global(u64, Global),
 }
 
@@ -42,8 +42,8 @@ pub(super) enum Asked {
 
 /// One channel, as the handles see it.
 pub(super) struct Slot {
-    /// What the peer has sent.
-    pub(super) input: Queue,
+    /// What the peer has sent, for each source; only our own sessions have a second.
+    inputs: [Queue; 2],
     /// Who waits to send, for each source.
     pub(super) writers: [Option<Waker>; 2],
     /// Whether they wait for room in the output, each.
@@ -51,26 +51,36 @@ pub(super) struct Slot {
     /// Whether the peer has closed it, or the connection is over.
     pub(super) closed: bool,
     pub(super) asked: Asked,
+    /// Whether a session of ours has started.
+    pub(super) started: bool,
+    /// How it ended.
+    pub(super) exit: Option<Exit>,
     /// The terminal's latest size that was not taken.
     pub(super) size: Option<(u32, u32)>,
     /// Signals that were not taken.
     pub(super) signals: VecDeque<String>,
-    /// Something of the last four has changed.
+    /// Something of these, from `closed` on, has changed.
     pub(super) changed: Arc<Notify>,
 }
 
 impl Slot {
     fn new() -> Self {
         Self {
-            input: Queue::default(),
+            inputs: [Queue::default(), Queue::default()],
             writers: [None, None],
             crowded: [false, false],
             closed: false,
             asked: Asked::Waiting,
+            started: false,
+            exit: None,
             size: None,
             signals: VecDeque::new(),
             changed: Arc::new(Notify::new()),
         }
+    }
+
+    pub(super) fn input(&mut self, source: Source) -> &mut Queue {
+        &mut self.inputs[index(source)]
     }
 
     fn wake_writers(&mut self) {
@@ -81,9 +91,18 @@ impl Slot {
         }
     }
 
-    fn close(&mut self, how: Result<(), Error>) {
+    fn end_inputs(&mut self, how: &Result<(), Error>) {
+        for input in &mut self.inputs {
+            input.end(how.clone());
+        }
+    }
+
+    fn close(&mut self, how: &Result<(), Error>) {
         self.closed = true;
-        self.input.end(how);
+        self.exit.get_or_insert_with(|| {
+            Exit::Lost(how.as_ref().err().cloned().unwrap_or(Error::NoStatus))
+        });
+        self.end_inputs(how);
         self.wake_writers();
         self.changed.notify_waiters();
     }
@@ -141,7 +160,7 @@ impl State {
         self.slots.entry(id).or_insert_with(|| {
             let mut slot = Slot::new();
             if let Some(how) = over {
-                slot.close(how);
+                slot.close(&how);
             }
             slot
         })
@@ -179,7 +198,8 @@ impl State {
         }
     }
 
-    fn wake_crowd(&mut self) {
+    /// There is room in the output.
+    pub(super) fn wake_crowd(&mut self) {
         for (id, source) in std::mem::take(&mut self.crowd) {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.crowded[index(source)] = false;
@@ -226,7 +246,7 @@ impl State {
             Event::Session(id, start) => self.arrive(Arrival::Session(id, start)),
             Event::Direct(id, target) => self.arrive(Arrival::Direct(id, target)),
             Event::Global(number, request) => self.arrive(Arrival::Global(number, request)),
-            Event::Forwarded(id, listen) => self.arrive(Arrival::Forwarded(id, listen)),
+            Event::Forwarded(id, origin) => self.arrive(Arrival::Forwarded(id, origin)),
             Event::LoggedIn => {
                 self.logged_in = true;
                 self.arrived.notify_waiters();
@@ -241,15 +261,15 @@ impl State {
             Event::Refused(id, code, text) => {
                 self.change(id, |slot| slot.asked = Asked::Refused(code, text));
             }
-            Event::Data(id, data) => {
+            Event::Data(id, source, data) => {
                 let length = data.len();
-                if !self.slot(id).input.push(data) {
+                if !self.slot(id).input(source).push(data) {
                     // Nobody reads it: let the rest of the channel go on.
                     let result = self.core.consumed(id, length);
                     self.settle(result);
                 }
             }
-            Event::Eof(id) => self.slot(id).input.end(Ok(())),
+            Event::Eof(id) => self.slot(id).end_inputs(&Ok(())),
             Event::Writable(id) => self.slot(id).wake_writers(),
             Event::Size(id, cols, rows) => self.change(id, |slot| slot.size = Some((cols, rows))),
             Event::Signal(id, name) => self.change(id, |slot| {
@@ -257,7 +277,11 @@ impl State {
                     slot.signals.push_back(name);
                 }
             }),
-            Event::Closed(id) => self.slot(id).close(Ok(())),
+            Event::Started(id) => self.change(id, |slot| slot.started = true),
+            Event::Exited(id, exit) => self.change(id, |slot| {
+                slot.exit.get_or_insert(exit);
+            }),
+            Event::Closed(id) => self.slot(id).close(&Ok(())),
             Event::Gone(id) => {
                 self.slots.remove(&id);
             }
@@ -283,24 +307,20 @@ impl State {
         self.ended = Some(how.clone());
         self.core.handle_end();
         self.answers.clear();
-        for slot in self.slots.values_mut() {
-            slot.close(how.clone());
+        for (id, slot) in &mut self.slots {
+            // What was said of the end before it came counts.
+            slot.exit = slot.exit.take().or_else(|| self.core.exit(*id));
+            slot.close(how);
         }
         self.arrived.notify_waiters();
     }
 }
 
-impl Shared<State> {
-    /// Does something on the connection and sees to its being written.
-    pub(super) fn act(&self, action: impl FnOnce(&mut Core) -> Result<(), Error>) {
-        let mut state = self.lock();
-        let result = action(&mut state.core);
-        state.settle(result);
-    }
-}
-
-impl Machine for State {
-    fn begin_round(&mut self, waker: &Waker) -> Result<(), Error> {
+/// What the task drives.
+impl State {
+    /// Does what handles have asked for since the last round, and keeps the waker for when they
+    /// ask again.
+    pub(super) fn begin_round(&mut self, waker: &Waker) -> Result<(), Error> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -315,45 +335,15 @@ impl Machine for State {
         Ok(())
     }
 
-    fn output(&mut self) -> &mut BytesMut {
-        self.core.output()
-    }
-
-    fn handle_room(&mut self) {
-        self.wake_crowd();
-    }
-
-    fn missing(&mut self, input: usize) -> usize {
-        self.core.transport().missing(input)
-    }
-
-    fn handle_input(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Error> {
+    /// Takes everything that is whole off the input.
+    pub(super) fn handle_input(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Error> {
         let result = self.core.handle_input(input, now);
         self.deliver();
         result
     }
 
-    fn handle_end_of_stream(&mut self) -> Result<(), Error> {
-        Err(Error::Ended("without taking its leave"))
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.core.poll_timeout()
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        self.core.handle_timeout(now)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.core.is_closed()
-    }
-
-    fn say_goodbye(&mut self) -> Result<(), Error> {
-        self.core.disconnect(2, "protocol error")
-    }
-
-    fn handle_end(&mut self, result: Result<(), Error>) {
+    /// The task has ended, in order or with this error.
+    pub(super) fn handle_end(&mut self, result: Result<(), Error>) {
         self.deliver();
         self.end(&result);
     }

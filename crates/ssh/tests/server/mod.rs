@@ -81,8 +81,10 @@ pub struct Seen {
     pub signals: Vec<String>,
     /// Number of key exchanges.
     pub exchanges: u32,
-    /// How many times the server had to wait for bytes before the command was known.
+    /// How many times the server had to wait for bytes.
     pub waits: u32,
+    /// How many of them it took until the command was known.
+    pub waits_for_command: u32,
     /// Answers to noise: global failures, channel refusals, unimplemented, channel failures.
     pub answers: [u32; 4],
     pub disconnected: bool,
@@ -229,6 +231,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
                 }
                 "exec" | "shell" => {
                     assert!(answer);
+                    self.seen.waits_for_command = self.seen.waits;
                     if !self.config.accept_command {
                         return self.send(&numbers(m::CHANNEL_FAILURE, &[channel.client])).await;
                     }

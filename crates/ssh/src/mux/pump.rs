@@ -1,4 +1,4 @@
-//! The task that carries bytes between a stream and a state machine, for both sides.
+//! The task that carries bytes between a stream and the state machine, for both sides.
 //!
 //! The machine lies behind a mutex that its handles share with the task. The mutex is held for no
 //! longer than one step of the machine takes, and never across an await.
@@ -18,65 +18,48 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::{connection::OUTPUT, error::Error};
+use super::{
+    core::{Core, OUTPUT},
+    shell::State,
+};
+use crate::error::Error;
 
 /// Room for one read: sixteen packets of a relay's usual size, two of SSH's largest.
 const READ: usize = 64 * 1024;
 /// Rounds of reading and writing before other tasks get their turn.
 const ROUNDS: usize = 32;
 
-/// What the task drives.
-pub(crate) trait Machine: Send + 'static {
-    /// Does what handles have asked for since the last round, and keeps the waker for when they
-    /// ask again.
-    fn begin_round(&mut self, waker: &Waker) -> Result<(), Error>;
-    /// What is to be written.
-    fn output(&mut self) -> &mut BytesMut;
-    /// The output was taken: there is room for more.
-    fn handle_room(&mut self);
-    /// How many bytes the input lacks at least.
-    fn missing(&mut self, input: usize) -> usize;
-    /// Takes everything that is whole off the input.
-    fn handle_input(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Error>;
-    /// The stream has ended. An error when that is a loss.
-    fn handle_end_of_stream(&mut self) -> Result<(), Error>;
-    /// When [`Self::handle_timeout`] wants to be called.
-    fn poll_timeout(&self) -> Option<Instant>;
-    /// Does what is due.
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error>;
-    /// Whether nothing more is to be read: what is left is written, then the stream is shut down.
-    fn is_closed(&self) -> bool;
-    /// Takes leave of a peer that broke the protocol.
-    fn say_goodbye(&mut self) -> Result<(), Error>;
-    /// The task has ended, in order or with this error.
-    fn handle_end(&mut self, result: Result<(), Error>);
-}
-
 /// What the task and the handles share.
-pub(crate) struct Shared<M>(Mutex<M>);
+pub(super) struct Shared(Mutex<State>);
 
-impl<M> Shared<M> {
-    pub(crate) fn new(machine: M) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(machine)))
+impl Shared {
+    pub(super) fn new(state: State) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(state)))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, M> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves nothing half done that would matter to the others.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Does something on the connection and sees to its being written.
+    pub(super) fn act(&self, action: impl FnOnce(&mut Core) -> Result<(), Error>) {
+        let mut state = self.lock();
+        let result = action(&mut state.core);
+        state.settle(result);
+    }
 }
 
-impl<M> fmt::Debug for Shared<M> {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Shared")
     }
 }
 
 /// Starts the task over this stream.
-pub(crate) fn spawn<T, M>(io: T, shared: Arc<Shared<M>>) -> JoinHandle<()>
+pub(super) fn spawn<T>(io: T, shared: Arc<Shared>) -> JoinHandle<()>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    M: Machine,
 {
     let task = Task {
         io,
@@ -89,9 +72,9 @@ where
     tokio::spawn(task.run())
 }
 
-struct Task<T, M> {
+struct Task<T> {
     io: T,
-    shared: Arc<Shared<M>>,
+    shared: Arc<Shared>,
     input: BytesMut,
     /// Taken from the machine's output, to be written without holding the mutex.
     writing: BytesMut,
@@ -99,22 +82,22 @@ struct Task<T, M> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin, M: Machine> Task<T, M> {
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Task<T> {
     async fn run(mut self) {
         let result = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let mut machine = self.shared.lock();
+        let mut state = self.shared.lock();
         if let Err(error) = &result {
             tracing::debug!(%error, "ssh connection ended");
             // The peer may be told why, if that costs no waiting.
-            let told = machine.say_goodbye();
+            let told = state.core.disconnect(2, "protocol error");
             if self.writing.is_empty() && told.is_ok() && !error.is_broken() {
-                let output = machine.output().split();
+                let output = state.core.output().split();
                 let mut cx = Context::from_waker(Waker::noop());
                 let sent = Pin::new(&mut self.io).poll_write(&mut cx, &output);
                 tracing::trace!(?sent, "ssh goodbye");
             }
         }
-        machine.handle_end(result);
+        state.handle_end(result);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -127,7 +110,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin, M: Machine> Task<T, M> {
                 if !idle {
                     return Poll::Pending;
                 }
-                if self.shared.lock().output().is_empty() {
+                if self.shared.lock().core.output().is_empty() {
                     return match ready!(Pin::new(&mut self.io).poll_shutdown(cx)) {
                         Ok(()) => Poll::Ready(Ok(())),
                         // The peer was faster.
@@ -151,17 +134,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin, M: Machine> Task<T, M> {
 
     /// Takes over what is to be written and done.
     fn orders(&mut self, cx: &Context<'_>) -> Result<Orders, Error> {
-        let mut machine = self.shared.lock();
-        machine.begin_round(cx.waker())?;
-        if self.writing.is_empty() && !machine.output().is_empty() {
-            std::mem::swap(&mut self.writing, machine.output());
-            machine.handle_room();
+        let mut state = self.shared.lock();
+        state.begin_round(cx.waker())?;
+        if self.writing.is_empty() && !state.core.output().is_empty() {
+            std::mem::swap(&mut self.writing, state.core.output());
+            state.wake_crowd();
         }
         Ok(Orders {
-            leave: machine.is_closed(),
+            leave: state.core.is_closed(),
             // A peer that asks without reading the answers gets no more attention.
-            crowded: machine.output().len() > 2 * OUTPUT,
-            timeout: machine.poll_timeout(),
+            crowded: state.core.output().len() > 2 * OUTPUT,
+            timeout: state.core.poll_timeout(),
         })
     }
 
@@ -202,11 +185,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin, M: Machine> Task<T, M> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let missing = {
-            let mut machine = self.shared.lock();
-            if machine.is_closed() {
+            let mut state = self.shared.lock();
+            if state.core.is_closed() {
                 return Ok(false);
             }
-            machine.missing(self.input.len())
+            state.core.transport().missing(self.input.len())
         };
         self.input.reserve(missing.max(READ));
         let read = std::pin::pin!(self.io.read_buf(&mut self.input));
@@ -214,10 +197,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin, M: Machine> Task<T, M> {
             Poll::Pending => return Ok(false),
             Poll::Ready(result) => result?,
         };
-        let mut machine = self.shared.lock();
+        let mut state = self.shared.lock();
         let result = match count {
-            0 => machine.handle_end_of_stream(),
-            _ => machine.handle_input(&mut self.input, now()),
+            0 => Err(Error::Ended("without taking its leave")),
+            _ => state.handle_input(&mut self.input, now()),
         };
         result.map(|()| true)
     }
@@ -230,7 +213,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin, M: Machine> Task<T, M> {
         if self.timer.as_mut().poll(cx).is_pending() {
             return Ok(false);
         }
-        self.shared.lock().handle_timeout(now())?;
+        self.shared.lock().core.handle_timeout(now())?;
         Ok(true)
     }
 }
@@ -242,7 +225,7 @@ struct Orders {
 }
 
 /// The runtime's clock, which tests can stop.
-pub(crate) fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
