@@ -108,18 +108,7 @@ impl DerpMap {
     /// (coder/coder: codersdk/deployment.go).
     pub fn embedded_at(server: &Url) -> DerpMap {
         let id = RegionId::EMBEDDED;
-        let relay = RelayNode {
-            name: format!("{id}b"),
-            host_name: String::new(),
-            cert_name: None,
-            ipv4: Family::Resolve,
-            ipv6: Family::Resolve,
-            stun_port: None,
-            stun_only: false,
-            derp_port: None,
-            insecure_for_tests: false,
-            force_http: false,
-        };
+        let relay = RelayNode::named(format!("{id}b"), "");
         let region = Region {
             id,
             embedded_relay: true,
@@ -161,8 +150,9 @@ impl DerpMap {
     /// The regions whose relays `newer` has not, or has differently: connections to them are to be
     /// made anew.
     pub fn changed_regions(&self, newer: &DerpMap) -> BTreeSet<RegionId> {
+        let relays = |region: &Region| region.relays().map(RelayNode::as_relay).collect::<Vec<_>>();
         let unchanged = |region: &Region| {
-            newer.regions.get(&region.id).is_some_and(|other| region.relays().eq(other.relays()))
+            newer.regions.get(&region.id).is_some_and(|other| relays(region) == relays(other))
         };
         self.regions.values().filter(|region| !unchanged(region)).map(|region| region.id).collect()
     }
@@ -251,6 +241,27 @@ impl Region {
 }
 
 impl RelayNode {
+    /// A relay at this name, on the port of its scheme, with TLS and without STUN.
+    pub fn named(name: impl Into<String>, host_name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            host_name: host_name.into(),
+            cert_name: None,
+            ipv4: Family::Resolve,
+            ipv6: Family::Resolve,
+            stun_port: None,
+            stun_only: false,
+            derp_port: None,
+            insecure_for_tests: false,
+            force_http: false,
+        }
+    }
+
+    /// What of it matters to a connection that relays.
+    fn as_relay(&self) -> Self {
+        Self { stun_port: None, ..self.clone() }
+    }
+
     /// Whether the relay speaks TLS.
     pub fn is_tls(&self) -> bool {
         !self.force_http

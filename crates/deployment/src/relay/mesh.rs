@@ -28,7 +28,7 @@ use coderctl_tailnet::{
         frame::{MAX_SERVER_KEY, put_recv_packet},
         login::{self, ClientInfo},
     },
-    derp_map::{Family, RelayNode},
+    derp_map::RelayNode,
     keys::{NoEntropy, NodePrivate, NodePublic, RelayPublic},
 };
 use coderctl_transport::{BoxStream, Transport};
@@ -342,16 +342,10 @@ async fn introduce(
 fn node(url: &Url, server_name: &str) -> Result<RelayNode, LinkError> {
     let host = url.host_str().ok_or(LinkError::NoHost)?;
     Ok(RelayNode {
-        name: "replica".to_owned(),
-        host_name: without_brackets(host).to_owned(),
         cert_name: Some(without_brackets(server_name).to_owned()),
-        ipv4: Family::Resolve,
-        ipv6: Family::Resolve,
-        stun_port: None,
-        stun_only: false,
         derp_port: url.port_or_known_default(),
-        insecure_for_tests: false,
         force_http: url.scheme() == "http",
+        ..RelayNode::named("replica", without_brackets(host))
     })
 }
 

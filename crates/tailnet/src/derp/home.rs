@@ -83,25 +83,14 @@ fn scaled(map: &DerpMap, region: RegionId, latency: Duration) -> Duration {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
-    use crate::derp_map::{Family, Region, RelayNode};
+    use crate::derp_map::{Region, RelayNode};
 
     fn id(number: i64) -> RegionId {
         RegionId::new(number).unwrap()
     }
 
     fn map(regions: &[i64]) -> DerpMap {
-        let node = RelayNode {
-            name: "a".to_owned(),
-            host_name: "a.test".to_owned(),
-            cert_name: None,
-            ipv4: Family::Resolve,
-            ipv6: Family::Resolve,
-            stun_port: None,
-            stun_only: false,
-            derp_port: None,
-            insecure_for_tests: false,
-            force_http: true,
-        };
+        let node = RelayNode::named("a", "a.test");
         let region = |number: &i64| Region {
             id: id(*number),
             embedded_relay: false,

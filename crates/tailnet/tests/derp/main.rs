@@ -13,7 +13,7 @@ mod ways;
 
 use bytes::{Bytes, BytesMut};
 use coderctl_tailnet::derp::frame::{Decoder, Frame};
-use coderctl_tailnet::derp_map::{Family, RelayNode};
+use coderctl_tailnet::derp_map::RelayNode;
 use coderctl_tailnet::ids::RegionId;
 use coderctl_tailnet::keys::NodePrivate;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -28,18 +28,7 @@ fn key(number: u8) -> NodePrivate {
 
 /// A relay node; the network of the tests knows it by its name.
 fn node(name: &str) -> RelayNode {
-    RelayNode {
-        name: name.to_owned(),
-        host_name: format!("{name}.test"),
-        cert_name: None,
-        ipv4: Family::Resolve,
-        ipv6: Family::Resolve,
-        stun_port: None,
-        stun_only: false,
-        derp_port: None,
-        insecure_for_tests: false,
-        force_http: true,
-    }
+    RelayNode { force_http: true, ..RelayNode::named(name, format!("{name}.test")) }
 }
 
 fn encoded(frames: &[Frame]) -> Bytes {

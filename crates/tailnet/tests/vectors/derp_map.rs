@@ -102,6 +102,7 @@ fn only_what_matters_to_a_relay_connection_is_a_change() {
     let mut new = recorded();
     new.regions.get_mut(&region(999)).unwrap().name = "another".to_owned();
     new.regions.get_mut(&region(1000)).unwrap().nodes[0].stun_port = None;
+    new.regions.get_mut(&region(999)).unwrap().nodes[0].stun_port = Some(1);
     assert!(old.changed_regions(&new).is_empty());
     new.regions.get_mut(&region(999)).unwrap().nodes[0].derp_port = Some(1);
     new.regions.remove(&region(1000));
