@@ -45,8 +45,9 @@ impl Dial for OneRelay {
         Box::pin(async { Ok(Box::new(ours) as BoxStream) })
     }
 
+    /// Never done: a latency would be news of the agent's that these tests do not count.
     fn measure<'a>(&'a self, _: &'a RelayNode) -> MeasureFuture<'a> {
-        Box::pin(async { Ok(Duration::from_millis(1)) })
+        Box::pin(std::future::pending())
     }
 }
 
