@@ -331,8 +331,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s h -l help -
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s n -l num -d 'How many pings; without it until interrupted' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s t -l timeout -d 'Time limit of each ping' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l wait -d 'Pause between two pings' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l time -d 'Begin each line with the time, in UTC' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l utc -d 'The same as --time' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l time -d 'Begin each line with the local time' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l utc -d 'Begin each line with the time, in UTC' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s o -l output -d 'How to show them' -r -f -a "table\t''
 json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r

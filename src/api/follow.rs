@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use coderctl_transport::WebSocketOptions;
+use jiff::Timestamp;
 use serde::Deserialize;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -27,7 +27,7 @@ pub struct LogLine {
     /// Grows from line to line.
     pub id: i64,
     /// When it was written.
-    pub time: Option<OffsetDateTime>,
+    pub time: Option<Timestamp>,
     /// The stage of a build, the source of an agent's line.
     pub source: String,
     /// `debug`, `info`, `warn`, `error`, …
@@ -40,8 +40,8 @@ pub struct LogLine {
 struct BuildLine {
     #[serde(default)]
     id: i64,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    created_at: Option<OffsetDateTime>,
+    #[serde(default)]
+    created_at: Option<Timestamp>,
     #[serde(default)]
     stage: String,
     #[serde(default)]
@@ -54,8 +54,8 @@ struct BuildLine {
 struct AgentLine {
     #[serde(default)]
     id: i64,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    created_at: Option<OffsetDateTime>,
+    #[serde(default)]
+    created_at: Option<Timestamp>,
     #[serde(default)]
     source_id: Uuid,
     #[serde(default)]

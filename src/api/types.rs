@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// A workspace and its latest build.
@@ -36,8 +36,8 @@ pub struct Workspace {
     #[serde(default)]
     pub outdated: bool,
     /// Since when it is dormant, if it is.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    pub dormant_at: Option<OffsetDateTime>,
+    #[serde(default)]
+    pub dormant_at: Option<Timestamp>,
     /// Whether its agents are well.
     #[serde(default)]
     pub health: Health,
@@ -73,11 +73,11 @@ pub struct Build {
     #[serde(default, deserialize_with = "null_is_empty")]
     pub resources: Vec<Resource>,
     /// When autostop stops the workspace.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    pub deadline: Option<OffsetDateTime>,
+    #[serde(default)]
+    pub deadline: Option<Timestamp>,
     /// When it was asked for.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    pub created_at: Option<OffsetDateTime>,
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
 }
 
 /// The provisioner job of a build.

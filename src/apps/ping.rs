@@ -5,8 +5,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use jiff::{Zoned, tz::TimeZone};
 use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::Instant;
 
 use super::{
@@ -32,8 +32,8 @@ pub struct Options {
     pub timeout: Duration,
     /// The pause between two.
     pub wait: Duration,
-    /// Whether each line begins with the time.
-    pub time: bool,
+    /// The zone of the time with which each line begins; `None` for no time.
+    pub time: Option<TimeZone>,
     /// One JSON document at the end instead of lines.
     pub json: bool,
 }
@@ -114,11 +114,9 @@ async fn pings(
 /// What one ping has to say.
 fn line(options: &Options, ping: Option<&Pinged>, news: Option<Duration>) -> String {
     let mut line = String::new();
-    if options.time {
-        let now =
-            OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        line += &now.format(&Rfc3339).unwrap_or_default();
-        line += " ";
+    if let Some(zone) = &options.time {
+        let now = Zoned::now().with_time_zone(zone.clone());
+        line += &now.strftime("%Y-%m-%dT%H:%M:%S%:z ").to_string();
     }
     let name = escape(&options.workspace);
     match ping.map(|ping| (&ping.outcome, &ping.path)) {

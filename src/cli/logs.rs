@@ -1,8 +1,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use serde::Serialize;
-use time::{OffsetDateTime, UtcOffset, macros::format_description};
 use tokio::sync::Notify;
 
 use super::{Environment, Session, global::Headers, target::Target, until_signal, write_data};
@@ -175,8 +175,7 @@ struct Printer<'a> {
 /// A line, as `-o json` shows it.
 #[derive(Serialize)]
 struct Document<'a> {
-    #[serde(with = "time::serde::rfc3339::option")]
-    time: Option<OffsetDateTime>,
+    time: Option<Timestamp>,
     source: &'static str,
     agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,10 +216,8 @@ impl<'a> Printer<'a> {
 
 /// `2026-11-20T08:30:12.123Z [build|Planning] [info] text`
 fn text(agent: Option<&str>, line: &LogLine) -> String {
-    let format =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z ");
-    let time = line.time.map(|time| time.to_offset(UtcOffset::UTC).format(&format));
-    let time = time.and_then(Result::ok).unwrap_or_default();
+    let time = line.time.map(|time| time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ ").to_string());
+    let time = time.unwrap_or_default();
     let who = agent.map_or("build".to_owned(), |agent| format!("agent.{agent}"));
     let said = format!("{time}[{who}|{}] [{}] {}", line.source, line.level, line.output);
     format!("{}\n", plain(&said))

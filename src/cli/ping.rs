@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::{
     Environment, Session,
     global::{Headers, Output},
@@ -40,12 +42,12 @@ pub(super) struct Args {
     #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = spelling::duration)]
     wait: Duration,
 
-    /// Begin each line with the time, in UTC
+    /// Begin each line with the local time
     #[arg(long)]
     time: bool,
 
-    /// The same as --time
-    #[arg(long, hide = true)]
+    /// Begin each line with the time, in UTC
+    #[arg(long)]
     utc: bool,
 
     /// How to show them
@@ -64,7 +66,11 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         count: args.num,
         timeout: args.timeout,
         wait: args.wait,
-        time: args.time || args.utc,
+        time: match (args.utc, args.time) {
+            (true, _) => Some(TimeZone::UTC),
+            (false, true) => Some(TimeZone::system()),
+            (false, false) => None,
+        },
         json: args.output == Output::Json,
     });
     tunnel::run(&session, &environment.ui, Request::look(target, Box::new(app))).await

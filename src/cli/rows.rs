@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde::Serialize;
-use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
 use crate::{api, ui::escape};
 
@@ -18,10 +18,8 @@ pub(super) struct Row {
     pub healthy: bool,
     pub outdated: bool,
     pub dormant: bool,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub last_built: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub stops_after: Option<OffsetDateTime>,
+    pub last_built: Option<Timestamp>,
+    pub stops_after: Option<Timestamp>,
     pub build: Build,
     pub agents: Vec<Agent>,
 }
@@ -84,9 +82,8 @@ impl Row {
 }
 
 /// To the minute, in UTC: the same for everyone who compares notes.
-pub(super) fn moment(time: OffsetDateTime) -> String {
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]Z");
-    time.to_offset(UtcOffset::UTC).format(&format).unwrap_or_default()
+pub(super) fn moment(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
 /// Lines of cells, each column as wide as its widest cell. Cells are escaped here.

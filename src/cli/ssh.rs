@@ -1,7 +1,5 @@
 use std::{fs, os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
 
-use time::macros::format_description;
-
 use super::{
     Environment, Session,
     deadlines::Deadlines,
@@ -230,8 +228,7 @@ impl Args {
     pub(super) fn log_file(&self) -> Result<Option<fs::File>, CommandError> {
         let directory = self.log_dir.as_ref().filter(|path| !path.as_os_str().is_empty());
         let Some(directory) = directory else { return Ok(None) };
-        let format = format_description!("[year][month][day]-[hour][minute][second]");
-        let now = time::OffsetDateTime::now_utc().format(&format).unwrap_or_default();
+        let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
         let letters: String = uuid::Uuid::new_v4().as_bytes()[..5]
             .iter()
             .map(|b| char::from(b'a' + b % 26))

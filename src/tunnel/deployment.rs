@@ -8,7 +8,7 @@ use std::{
 use coderctl_tunneler::{AgentId, BuildNumber, Event, Failure, FailureKind};
 use futures_util::FutureExt as _;
 use http::StatusCode;
-use time::OffsetDateTime;
+use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -55,7 +55,7 @@ struct Known {
     /// The agent that was asked for, or chosen: later builds are searched for the same name.
     agent: Option<String>,
     /// The autostop that was told.
-    told_stop: Option<OffsetDateTime>,
+    told_stop: Option<Timestamp>,
 }
 
 impl Deployment {
@@ -103,7 +103,7 @@ impl Inner {
         let build = &workspace.latest_build;
         if known.told_stop != build.deadline
             && self.is_session()
-            && let Some(minutes) = facts::stops_soon(&workspace, OffsetDateTime::now_utc())
+            && let Some(minutes) = facts::stops_soon(&workspace, Timestamp::now())
         {
             known.told_stop = build.deadline;
             let name = quoted(&workspace.name);

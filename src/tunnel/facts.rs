@@ -5,7 +5,7 @@ use coderctl_tunneler::{
     JobStatus, Lifecycle, Snapshot, Transition,
 };
 
-use time::{Duration, OffsetDateTime};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{self, Agent, Fact, WatchError, Workspace},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// When a stop is worth a word: half an hour before, as the Go client (coder/coder: cli/ssh.go).
-const STOP_IS_NEAR: Duration = Duration::minutes(30);
+const STOP_IS_NEAR: SignedDuration = SignedDuration::from_mins(30);
 
 /// Everything that one read of the workspace tells. `name` is the agent that was asked for, or
 /// that was chosen before.
@@ -70,10 +70,10 @@ pub(crate) fn choose<'a>(
 }
 
 /// How many minutes are left until autostop stops a running workspace, if that is near.
-pub(super) fn stops_soon(workspace: &Workspace, now: OffsetDateTime) -> Option<i64> {
+pub(super) fn stops_soon(workspace: &Workspace, now: Timestamp) -> Option<i64> {
     let build = &workspace.latest_build;
-    let left = build.deadline.filter(|_| build.transition == "start")? - now;
-    (Duration::ZERO..=STOP_IS_NEAR).contains(&left).then(|| left.whole_minutes())
+    let left = build.deadline.filter(|_| build.transition == "start")?.duration_since(now);
+    (SignedDuration::ZERO..=STOP_IS_NEAR).contains(&left).then(|| left.as_mins())
 }
 
 /// An agent's record.
@@ -208,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_stop_is_told_half_an_hour_before_and_not_after() {
-        let now = OffsetDateTime::UNIX_EPOCH;
+        let now = Timestamp::UNIX_EPOCH;
         let mut workspace = workspace(&[]);
         let rows = [(None, None), (Some(31), None), (Some(30), Some(30)), (Some(0), Some(0))];
         for (deadline, expected) in rows.into_iter().chain([(Some(-1), None)]) {
-            let deadline = deadline.map(|minutes| now + Duration::minutes(minutes));
+            let deadline = deadline.map(|minutes| now + SignedDuration::from_mins(minutes));
             workspace.latest_build.deadline = deadline;
             assert_eq!(stops_soon(&workspace, now), expected, "{deadline:?}");
         }

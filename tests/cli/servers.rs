@@ -117,10 +117,7 @@ fn errors_of_the_server_are_passed_on_visibly() {
 
 #[test]
 fn certificates_that_are_not_trusted() {
-    let own = Server::https(
-        tls(rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(4000, 1, 1)).0,
-        |_| Answer::json(200, r#"{"workspaces":[],"count":0}"#),
-    );
+    let own = Server::https(tls(4000).0, |_| Answer::json(200, r#"{"workspaces":[],"count":0}"#));
     let url = format!("https://localhost:{}", own.address().port());
     assert_golden("server-self-signed", &[list_at(&url, &own)]);
 }
@@ -128,8 +125,7 @@ fn certificates_that_are_not_trusted() {
 #[test]
 fn a_certificate_that_was_named_is_trusted_until_it_expires() {
     for (until, code) in [(4000, 0), (2021, 208)] {
-        let (config, pem) =
-            tls(rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+        let (config, pem) = tls(until);
         let server = Server::https(config, |_| Answer::json(200, r#"{"workspaces":[],"count":0}"#));
         let url = format!("https://localhost:{}", server.address().port());
         let home = Home::at(&url);
@@ -141,10 +137,12 @@ fn a_certificate_that_was_named_is_trusted_until_it_expires() {
     }
 }
 
-/// A certificate for `localhost` that signs itself, and its PEM.
-fn tls(from: time::OffsetDateTime, until: time::OffsetDateTime) -> (rustls::ServerConfig, String) {
+/// A certificate for `localhost` that signs itself, good from 2020 to the beginning of a year, and
+/// its PEM.
+fn tls(until: i32) -> (rustls::ServerConfig, String) {
     let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    (parameters.not_before, parameters.not_after) = (from, until);
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap();
     let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());

@@ -111,11 +111,10 @@ pub(super) fn long_name(name: &[u8], metadata: &Metadata) -> Vec<u8> {
 /// Month, day and year. The clock time that `ls` has for young files would be in another zone
 /// than the client's.
 fn date(seconds: i64) -> String {
-    let Ok(date) = time::OffsetDateTime::from_unix_timestamp(seconds) else {
-        return String::from("?");
-    };
-    let month = date.month().to_string();
-    format!("{} {:>2}  {}", &month[..3], date.day(), date.year())
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(date) => date.strftime("%b %e  %Y").to_string(),
+        Err(_) => String::from("?"),
+    }
 }
 
 #[cfg(test)]
