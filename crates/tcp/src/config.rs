@@ -26,11 +26,11 @@ pub struct Config {
     pub timestamps: bool,
     /// What new connections have for congestion control.
     pub congestion: Congestion,
-    /// Bytes that all connections together may have in queues on their way, beyond what the way
-    /// itself holds; `None` for no limit.
+    /// Bytes that all connections of a [lane](crate::Lane) together may have in queues on their way,
+    /// beyond what the way itself holds; `None` for no limit.
     pub in_flight: Option<usize>,
-    /// Bytes that all other ends together may have in queues on their way to us, beyond what the
-    /// way itself holds; `None` for no limit.
+    /// Bytes that all other ends of a lane together may have in queues on their way to us, beyond
+    /// what the way itself holds; `None` for no limit.
     pub intake: Option<usize>,
     /// Memory for the buffers of all connections together, in bytes. When most of it is used,
     /// buffers stop growing.

@@ -315,6 +315,15 @@ impl Connection {
         None
     }
 
+    /// The way may have failed, and there is another one.
+    pub(crate) fn doubt(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::SynSent(syn) | Phase::SynReceived(syn, _) => syn.repeat(now),
+            Phase::Open(flow) => flow.sender.doubt(now),
+            Phase::Ended { .. } => {}
+        }
+    }
+
     /// What the connection waits for, if not more than `cap` bytes may be under way.
     pub(crate) fn wish(&mut self, cap: usize, config: &Config, released: bool, now: Time) -> Wish {
         let patience = self.patience(config, released, now);

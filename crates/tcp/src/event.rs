@@ -10,18 +10,6 @@ use crate::connection::State;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub(crate) u64);
 
-impl Id {
-    /// A number that no other connection has.
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The connection with this number.
-    pub const fn from_number(number: u64) -> Self {
-        Self(number)
-    }
-}
-
 /// What happened. Events are edges, at most one of a kind pending for each connection;
 /// [`Tcp::status`](crate::Tcp::status) has the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +24,19 @@ pub enum Event {
     PeerClosed(Id),
     /// The connection is over: its last event. What arrived before can still be read.
     Ended(Id, CloseReason),
+}
+
+impl Event {
+    /// The connection that it happened to.
+    pub const fn connection(&self) -> Id {
+        match self {
+            Self::Connected(id)
+            | Self::Readable(id)
+            | Self::Writable(id)
+            | Self::PeerClosed(id)
+            | Self::Ended(id, _) => *id,
+        }
+    }
 }
 
 /// Why a connection is over.
@@ -128,6 +129,21 @@ pub struct Status {
     pub closed: bool,
     /// Why the connection is over, once it is.
     pub ended: Option<CloseReason>,
+}
+
+impl Status {
+    /// The handshake is done and the connection not over.
+    pub const fn is_open(&self) -> bool {
+        match self.state {
+            State::SynSent | State::SynReceived | State::Closed => false,
+            State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => true,
+        }
+    }
 }
 
 /// Why nothing could be read.

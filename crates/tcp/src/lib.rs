@@ -64,5 +64,6 @@ pub use event::{
     Admission, CloseReason, Event, Id, NoPort, PacketSink, RecvError, SendError, Stats, Status,
     Verdict,
 };
+pub use share::Lane;
 pub use tcp::Tcp;
 pub use time::Time;

@@ -11,7 +11,7 @@ use crate::seq::Seq;
 use crate::time::Time;
 
 /// How long. Twice the longest time that a segment lives, which is minutes on the internet; inside
-/// a tunnel nothing is older than the queues on its way. (smoltcp's time.)
+/// a tunnel nothing is older than the queues on its way. (RFC 9293 leaves the choice, 3.4.2.)
 const LASTS: Duration = Duration::from_secs(10);
 
 /// Remembered at most; the oldest is forgotten first.

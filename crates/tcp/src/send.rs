@@ -279,6 +279,11 @@ impl Sender {
         (bytes, range.end > self.data_end(), last)
     }
 
+    /// Packets take another way from now on; how short it is has to be seen.
+    pub(crate) fn way_changed(&mut self) {
+        self.rtt.forget_shortest();
+    }
+
     fn data_end(&self) -> Seq {
         self.una() + self.ring.len()
     }

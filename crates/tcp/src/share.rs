@@ -1,18 +1,21 @@
-//! What all connections have together: room on the way, and memory.
+//! What connections have together: room on the way, and memory.
 //!
 //! Between us and a peer may be a relay that queues so many packets for it and drops the rest,
-//! whatever connection they are of. So all of them together may have as much under way as the queue
-//! holds and the way itself does. Each may fill an equal share, and each always has room for two
+//! whatever connection they are of. So all in one lane ([`Lanes`]) together may have as much under
+//! way as the queue holds and the way itself does. Each may fill an equal share, and each always has room for two
 //! segments, so none is starved. A loss says that the queue holds less than was thought; long
 //! without one it is tried again.
 
 use std::time::Duration;
 
 mod intake;
+mod lanes;
 mod memory;
 mod way;
 
 pub(crate) use intake::{Intake, Part};
+pub use lanes::Lane;
+pub(crate) use lanes::Lanes;
 pub(crate) use memory::Memory;
 use way::Between;
 

@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::linger::{Late, Lingering};
 use crate::segment::{Header, Segment};
 use crate::seq::Seq;
-use crate::share::{Intake, Memory, Part, Share};
+use crate::share::{Lanes, Memory, Part};
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
 
@@ -40,9 +40,8 @@ pub struct Tcp {
     events: VecDeque<Event>,
     /// Connections that wait for room that others have to make, in turn.
     waiting: VecDeque<Id>,
-    share: Share,
+    lanes: Lanes,
     memory: Memory,
-    intake: Intake,
     opened: u64,
     stats: Stats,
 }
@@ -60,7 +59,9 @@ struct Slot {
 struct Entry {
     connection: Connection,
     timer: Timer,
-    /// Bytes under way, as counted by [`Share`].
+    /// What it shares with others, in [`Lanes`].
+    lane: usize,
+    /// Bytes under way, as counted there.
     load: usize,
     /// Bytes of memory, as counted by [`Memory`].
     memory: usize,
@@ -106,9 +107,8 @@ impl Tcp {
             replies: VecDeque::new(),
             events: VecDeque::new(),
             waiting: VecDeque::new(),
-            share: Share::new(config.in_flight),
+            lanes: Lanes::new(&config, key),
             memory: Memory::new(config.memory),
-            intake: Intake::new(config.intake),
             opened: 0,
             stats: Stats::default(),
             config,
@@ -236,11 +236,7 @@ impl Tcp {
     pub fn poll_event(&mut self) -> Option<Event> {
         loop {
             let event = self.events.pop_front()?;
-            let (Event::Connected(id)
-            | Event::Readable(id)
-            | Event::Writable(id)
-            | Event::PeerClosed(id)
-            | Event::Ended(id, _)) = event;
+            let id = event.connection();
             // Events of a connection that was released meanwhile have nobody to go to.
             let Some(entry) = entry(&mut self.slots, id).filter(|it| !it.released) else {
                 continue;
@@ -314,6 +310,7 @@ impl Tcp {
         let entry = Entry {
             connection,
             timer: Timer::default(),
+            lane: self.lanes.join(tuple.remote),
             load: 0,
             memory: 0,
             part: Part::default(),
@@ -340,7 +337,8 @@ impl Tcp {
         let Some(mut entry) = slot.entry.take() else { return };
         slot.generation += 1;
         self.free.push(index(id) as u32);
-        self.share.update(&mut entry.load, 0);
+        self.lanes.share(entry.lane).update(&mut entry.load, 0);
+        self.lanes.leave(entry.lane);
         self.memory.update(&mut entry.memory, 0);
         self.unmap(entry.connection.tuple, id);
     }

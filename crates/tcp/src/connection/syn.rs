@@ -198,6 +198,11 @@ impl Syn {
         }
     }
 
+    /// It is to be sent again.
+    pub(super) fn repeat(&mut self, now: Time) {
+        self.due = now;
+    }
+
     /// It left.
     pub(super) fn sent(&mut self, now: Time) {
         self.first.get_or_insert(now);

@@ -105,6 +105,20 @@ impl Sender {
         Some(self.last_sent.max(self.last_heard) + patience)
     }
 
+    /// The way may have failed, and there is another one. What was not answered in a round trip is
+    /// repeated now; the timeout begins anew, for what it was doubled by was the old way's fault.
+    pub(crate) fn doubt(&mut self, now: Time) {
+        let silence = now.since(self.last_heard.max(self.timing_since));
+        let patience = self.rtt.smoothed().unwrap_or(self.rtt.timeout());
+        if self.board.is_empty() || !(self.rtt.is_backed_off() || silence >= patience) {
+            return;
+        }
+        self.time_out(now);
+        self.rtt.forgive();
+        self.rtt.back_off();
+        self.set_alarm(now);
+    }
+
     fn time_out(&mut self, now: Time) {
         // Reports of what is missing at the very front contradict themselves: the other end has
         // dropped what it reported (RFC 2018, 8).

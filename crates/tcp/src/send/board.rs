@@ -5,10 +5,14 @@
 //! what flies is RFC 6675's `pipe`.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::rate::Stamp;
 use crate::seq::{Range, Seq};
 use crate::time::Time;
+
+/// Entries of [`Board::order`] that may be there for nothing.
+const SPARE: usize = 64;
 
 /// What is believed of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,9 @@ pub(crate) struct Board {
     /// Everything before is acknowledged (SND.UNA).
     una: Seq,
     sent: VecDeque<Sent>,
+    /// What was sent, in the order of time: when, and where it ends. What became of it since, and
+    /// whether it was sent again later, is to be looked up.
+    order: VecDeque<(Time, Seq)>,
     sacked: usize,
     lost: usize,
     sacked_segments: usize,
@@ -87,6 +94,7 @@ impl Board {
         Self {
             una: start,
             sent: VecDeque::new(),
+            order: VecDeque::new(),
             sacked: 0,
             lost: 0,
             sacked_segments: 0,
@@ -137,24 +145,41 @@ impl Board {
                 }
             }
             (self.sacked, self.sacked_segments, self.known) = (0, 0, [None; 4]);
+            self.order_anew();
         }
     }
 
     /// Gives the memory back; for a connection that is idle.
     pub(crate) fn release(&mut self) {
         if self.sent.is_empty() {
-            self.sent = VecDeque::new();
+            (self.sent, self.order) = (VecDeque::new(), VecDeque::new());
         }
     }
 
     /// Memory held, in bytes.
     pub(crate) fn memory(&self) -> usize {
-        self.sent.capacity() * size_of::<Sent>()
+        self.sent.capacity() * size_of::<Sent>() + self.order.capacity() * size_of::<(Time, Seq)>()
     }
 
     /// A segment was sent for the first time.
     pub(crate) fn push(&mut self, end: Seq, now: Time, stamp: Stamp) {
         self.sent.push_back(Sent { end, at: now, mark: Mark::Flying, again: false, stamp });
+        self.note_order(end, now);
+    }
+
+    fn note_order(&mut self, end: Seq, now: Time) {
+        // Mostly of segments that have arrived, if nobody asks what is overdue.
+        if self.order.len() > 2 * self.sent.len() + SPARE {
+            self.order_anew();
+        } else {
+            self.order.push_back((now, end));
+        }
+    }
+
+    fn order_anew(&mut self) {
+        let flying = self.sent.iter().filter(|sent| sent.mark == Mark::Flying);
+        self.order = flying.map(|sent| (sent.at, sent.end)).collect();
+        self.order.make_contiguous().sort();
     }
 
     /// The first segment that is lost.
@@ -184,6 +209,8 @@ impl Board {
             self.lost -= length;
         }
         (sent.at, sent.again, sent.stamp) = (now, true, stamp);
+        let end = sent.end;
+        self.note_order(end, now);
     }
 
     /// Everything before `una` has arrived.
@@ -299,6 +326,35 @@ impl Board {
         lost
     }
 
+    /// Takes for lost what flies, was sent before `latest` and has had its time: the bytes, and when
+    /// the next has. (RFC 8985, 6.2, step 5, over its list of segments in the order of time, so that
+    /// what is known to have arrived is not looked at again and again.)
+    pub(crate) fn overdue(
+        &mut self,
+        latest: (Time, Seq),
+        patience: Duration,
+        now: Time,
+    ) -> (usize, Option<Time>) {
+        let mut lost = 0;
+        while let Some((at, end)) = self.order.front().copied().filter(|sent| *sent < latest) {
+            let place = self.sent.partition_point(|sent| sent.end < end);
+            let flies = |sent: &Sent| (sent.at, sent.end, sent.mark) == (at, end, Mark::Flying);
+            if self.sent.get(place).is_some_and(flies) {
+                if at + patience > now {
+                    self.lost += lost;
+                    return (lost, Some(at + patience));
+                }
+                let range = self.range(place);
+                self.sent[place].mark = Mark::Lost;
+                lost += range.len();
+                self.lost_from = self.lost_from.min(range.start);
+            }
+            self.order.pop_front();
+        }
+        self.lost += lost;
+        (lost, None)
+    }
+
     /// What was taken for lost was not, after all, and flies.
     pub(crate) fn nothing_is_lost(&mut self) {
         for sent in &mut self.sent {
@@ -307,6 +363,7 @@ impl Board {
             }
         }
         self.lost = 0;
+        self.order_anew();
     }
 
     fn range(&self, at: usize) -> Range {
@@ -406,5 +463,39 @@ mod tests {
         let harvest = acknowledge(&mut board, 100);
         assert!(harvest.overtaken);
         assert_eq!(harvest.newest.map(|it| it.end), Some(seq(100)));
+    }
+
+    #[test]
+    fn what_is_overdue_is_found_in_the_order_of_time() {
+        let micros = Time::from_micros;
+        let patience = Duration::from_micros(10);
+        let mut board = board();
+        let latest = (micros(5), seq(500));
+        assert_eq!(board.overdue(latest, patience, micros(10)), (0, Some(micros(11))));
+        assert_eq!(board.overdue(latest, patience, micros(12)), (200, Some(micros(13))));
+        // The first is sent again, the third arrives; what is later than the latest is not judged.
+        board.sent_again(seq(0), micros(12), Stamp::default());
+        sack(&mut board, &[(200, 300)]);
+        assert_eq!(board.overdue(latest, patience, micros(100)), (100, None));
+        assert_eq!(
+            (board.flying(), board.first_lost()),
+            (700, Some(Range::new(seq(100), seq(200))))
+        );
+        let later = (micros(12), seq(1000));
+        assert_eq!(board.overdue(later, patience, micros(21)), (600, Some(micros(22))));
+        assert_eq!(board.overdue(later, patience, micros(22)), (100, None));
+        // A mistake: all of them may be found again.
+        board.nothing_is_lost();
+        assert_eq!(board.overdue(later, patience, micros(22)), (900, None));
+    }
+
+    #[test]
+    fn the_order_is_no_longer_than_it_has_to_be() {
+        let mut board = Board::new(seq(0));
+        for at in 1..=10_000 {
+            board.push(seq(100 * at), Time::from_micros(at as u64), Stamp::default());
+            acknowledge(&mut board, 100 * at);
+        }
+        assert!(board.order.len() <= SPARE + 2, "{}", board.order.len());
     }
 }

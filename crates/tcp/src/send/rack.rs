@@ -86,21 +86,9 @@ impl Rack {
         recovering: bool,
         now: Time,
     ) -> (usize, Option<Time>) {
-        let Some((at, end)) = self.latest else { return (0, None) };
+        let Some(latest) = self.latest else { return (0, None) };
         let patience = self.rtt + self.window(board, rtt, recovering);
-        let mut look_again: Option<Time> = None;
-        let lost = board.judge(|sent| {
-            if (sent.at, sent.end) >= (at, end) {
-                return if sent.again { Verdict::Flying } else { Verdict::Rest };
-            }
-            let due = sent.at + patience;
-            if due <= now {
-                return Verdict::Lost;
-            }
-            look_again = Some(look_again.map_or(due, |other| other.max(due)));
-            Verdict::Flying
-        });
-        (lost, look_again)
+        board.overdue(latest, patience, now)
     }
 
     /// The retransmission timeout expired: the first segment is lost, and all that had their time

@@ -60,6 +60,11 @@ impl Rtt {
         self.latest
     }
 
+    /// The way is another one.
+    pub(crate) fn forget_shortest(&mut self) {
+        self.shortest = None;
+    }
+
     pub(crate) fn shortest(&self) -> Option<Duration> {
         self.shortest.map(|(shortest, _)| shortest)
     }

@@ -74,8 +74,9 @@ struct Way {
     next: usize,
 }
 
-/// Delivery is measured over a round trip, but no less than this: acknowledgements come in bursts,
-/// and a burst is no rate.
+/// Delivery is measured over half a round trip, so that a sender that doubles its rate in each finds
+/// more room in each; but over no less than this: acknowledgements come in bursts, and a burst is no
+/// rate.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// A shortest round trip is believed for this long; ways change.
@@ -92,7 +93,7 @@ impl Way {
     fn carried(&mut self, bytes: usize, now: Time) {
         self.delivered += bytes;
         let Some((round_trip, _)) = self.round_trip else { return };
-        let window = round_trip.max(SHORTEST);
+        let window = (round_trip / 2).max(SHORTEST);
         let elapsed = now.since(self.since);
         if elapsed < window {
             return;
@@ -108,5 +109,57 @@ impl Way {
 
     fn holds(&self) -> usize {
         self.held.iter().copied().max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    /// Carries `bytes` in each millisecond for this long.
+    fn run(way: &mut Way, now: &mut Time, time: u64, bytes: usize) {
+        for _ in 0..time {
+            *now = *now + MS(1);
+            way.carried(bytes, *now);
+        }
+    }
+
+    #[test]
+    fn a_short_way_holds_nearly_nothing_even_when_acknowledgements_come_in_bursts() {
+        let mut now = Time::default();
+        let mut way = Way::default();
+        way.round_trip(Duration::from_micros(500), now);
+        for _ in 0..20 {
+            now = now + MS(5);
+            way.carried(400_000, now);
+        }
+        assert!(way.holds() <= 40_000, "{}", way.holds());
+    }
+
+    #[test]
+    fn the_allowance_follows_a_rate_that_falls() {
+        let mut now = Time::default();
+        let mut way = Way::default();
+        way.round_trip(MS(20), now);
+        run(&mut way, &mut now, 400, 10_000);
+        assert_eq!(way.holds(), 200_000);
+        run(&mut way, &mut now, 400, 1_000);
+        assert_eq!(way.holds(), 20_000);
+    }
+
+    #[test]
+    fn queues_do_not_make_the_way_longer() {
+        let mut now = Time::default();
+        let mut way = Way::default();
+        way.round_trip(MS(20), now);
+        way.round_trip(MS(80), now);
+        run(&mut way, &mut now, 400, 10_000);
+        assert_eq!(way.holds(), 200_000);
+        now = now + BELIEVED + MS(1);
+        way.round_trip(MS(80), now);
+        run(&mut way, &mut now, 1600, 10_000);
+        assert_eq!(way.holds(), 800_000);
     }
 }

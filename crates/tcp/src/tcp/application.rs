@@ -1,10 +1,11 @@
 //! What an application does with its connections.
 
-use std::net::SocketAddrV6;
+use std::net::{Ipv6Addr, SocketAddrV6};
 
-use super::{Entry, Tcp, entry, generation, index};
-use crate::connection::Phase;
+use super::{Entry, Slot, Tcp, entry, generation, id, index};
+use crate::connection::{Phase, Tuple};
 use crate::event::{CloseReason, Id, RecvError, SendError, Status};
+use crate::share::{Lane, Part};
 use crate::time::Time;
 
 impl Tcp {
@@ -20,8 +21,9 @@ impl Tcp {
         read: &mut dyn FnMut(&[u8]) -> usize,
         now: Time,
     ) -> Result<usize, RecvError> {
-        let intake = self.intake();
-        let entry = named(self, id).ok_or(RecvError::Unknown)?;
+        let allowance = self.memory.allowance();
+        let entry = named(&mut self.slots, id).ok_or(RecvError::Unknown)?;
+        let intake = self.lanes.intake(entry.lane).share().min(allowance);
         if entry.connection.unread() == 0 {
             return Err(nothing_to_read(entry));
         }
@@ -62,7 +64,7 @@ impl Tcp {
         now: Time,
     ) -> Result<usize, SendError> {
         let allowance = self.memory.allowance();
-        let entry = named(self, id).ok_or(SendError::Unknown)?;
+        let entry = named(&mut self.slots, id).ok_or(SendError::Unknown)?;
         if let Some(reason) = entry.connection.ended() {
             return Err(SendError::Ended(reason));
         }
@@ -93,7 +95,7 @@ impl Tcp {
     /// Ends our direction: a FIN after everything that was sent. Receiving goes on (half-close). A
     /// connection that was not opened yet ends at once.
     pub fn close(&mut self, id: Id, now: Time) {
-        let Some(entry) = named(self, id) else { return };
+        let Some(entry) = named(&mut self.slots, id) else { return };
         match &mut entry.connection.phase {
             Phase::Open(flow) => {
                 flow.sender.close();
@@ -108,7 +110,7 @@ impl Tcp {
 
     /// Ends the connection at once with a RST and forgets it.
     pub fn abort(&mut self, id: Id, now: Time) {
-        let Some(entry) = named(self, id) else { return };
+        let Some(entry) = named(&mut self.slots, id) else { return };
         entry.released = true;
         self.fail(id, CloseReason::Reset, now);
     }
@@ -118,7 +120,7 @@ impl Tcp {
     /// invalid afterwards.
     pub fn release(&mut self, id: Id, now: Time) {
         self.close(id, now);
-        let Some(entry) = named(self, id) else { return };
+        let Some(entry) = named(&mut self.slots, id) else { return };
         entry.released = true;
         self.settle(id, now);
     }
@@ -143,35 +145,63 @@ impl Tcp {
         })
     }
 
-    /// Ends the connections that `gone` says so of, without a word to their other ends: whoever has
-    /// that address now does not know them.
-    pub fn forget_all(&mut self, gone: impl Fn(&Status) -> bool, now: Time) {
-        for id in self.all(gone) {
+    /// Ends the connections with `remote`, without a word to it: whoever has that address from now on
+    /// does not know them.
+    pub fn forget_remote(&mut self, remote: Ipv6Addr, now: Time) {
+        for id in self.all(|tuple| tuple.remote == remote) {
             self.end(id, CloseReason::PeerGone);
             self.settle(id, now);
         }
+        self.lanes.forget(&remote);
     }
 
-    /// Resets the connections that `gone` says so of.
-    pub fn reset_all(&mut self, gone: impl Fn(&Status) -> bool, now: Time) {
-        for id in self.all(gone) {
+    /// Resets the connections of the addresses of ours that `gone` says so of.
+    pub fn reset_local(&mut self, gone: impl Fn(&Ipv6Addr) -> bool, now: Time) {
+        for id in self.all(|tuple| gone(&tuple.local)) {
             self.fail(id, CloseReason::Reset, now);
         }
     }
 
-    fn all(&self, wanted: impl Fn(&Status) -> bool) -> Vec<Id> {
-        self.ids().filter(|id| self.status(*id).is_some_and(|status| wanted(&status))).collect()
+    /// Packets to `remote` take this lane from now on, and so do the connections with it.
+    pub fn set_lane(&mut self, remote: Ipv6Addr, lane: Lane, now: Time) {
+        if !self.lanes.set(remote, lane) {
+            return;
+        }
+        for id in self.all(|tuple| tuple.remote == remote) {
+            let Some(entry) = entry(&mut self.slots, id) else { continue };
+            self.lanes.share(entry.lane).update(&mut entry.load, 0);
+            self.lanes.leave(entry.lane);
+            (entry.lane, entry.part) = (self.lanes.join(remote), Part::default());
+            if let Some(flow) = entry.connection.flow_mut() {
+                flow.sender.way_changed();
+            }
+            self.settle(id, now);
+        }
     }
 
-    /// Bytes that may be offered to one sender now.
-    pub(super) fn intake(&self) -> usize {
-        self.intake.share().min(self.memory.allowance())
+    /// The way to `remote` may have failed, and packets to it take another one, too: what should
+    /// have been answered is repeated at once, rather than when a timer says so that has been
+    /// doubled again and again.
+    pub fn doubt(&mut self, remote: Ipv6Addr, now: Time) {
+        for id in self.all(|tuple| tuple.remote == remote) {
+            let Some(entry) = entry(&mut self.slots, id) else { continue };
+            entry.connection.doubt(now);
+            self.settle(id, now);
+        }
+    }
+
+    /// The connections that `wanted` says so of, those included that the application does not name.
+    fn all(&self, wanted: impl Fn(&Tuple) -> bool) -> Vec<Id> {
+        let is_wanted =
+            |slot: &Slot| slot.entry.as_ref().is_some_and(|entry| wanted(&entry.connection.tuple));
+        let all = self.slots.iter().enumerate().filter(|(_, slot)| is_wanted(slot));
+        all.map(|(at, slot)| id(at as u32, slot.generation)).collect()
     }
 }
 
 /// A connection that the application may name.
-fn named(tcp: &mut Tcp, id: Id) -> Option<&mut Entry> {
-    entry(&mut tcp.slots, id).filter(|entry| !entry.released)
+fn named(slots: &mut [Slot], id: Id) -> Option<&mut Entry> {
+    entry(slots, id).filter(|entry| !entry.released)
 }
 
 fn nothing_to_read(entry: &Entry) -> RecvError {

@@ -28,22 +28,26 @@ impl Tcp {
 
     /// Tells what a segment changed.
     pub(super) fn note(&mut self, id: Id, noted: &Noted, now: Time) {
+        let Some(entry) = entry(&mut self.slots, id) else { return };
+        let share = self.lanes.share(entry.lane);
         if let Some(rtt) = noted.rtt {
-            self.share.round_trip(rtt, now);
-            self.intake.round_trip(rtt, now);
+            share.round_trip(rtt, now);
         }
         if noted.lost {
-            self.share.lost(now);
+            share.lost(now);
         }
         if noted.acknowledged > 0 {
-            self.share.acknowledged(noted.acknowledged, now);
+            share.acknowledged(noted.acknowledged, now);
+        }
+        let intake = self.lanes.intake(entry.lane);
+        if let Some(rtt) = noted.rtt {
+            intake.round_trip(rtt, now);
         }
         if noted.missing {
-            self.intake.lost(now);
+            intake.lost(now);
         }
-        let Some(entry) = entry(&mut self.slots, id) else { return };
         if noted.received > 0 {
-            self.intake.received(&mut entry.part, noted.received, now);
+            intake.received(&mut entry.part, noted.received, now);
         }
         if noted.received > 0 && !std::mem::replace(&mut entry.told.readable, true) {
             self.tell(id, Event::Readable(id));
@@ -114,9 +118,10 @@ impl Tcp {
             Some(flow) => flow.memory(),
             None => it.connection.unread(),
         };
-        self.share.update(&mut it.load, load);
+        let share = self.lanes.share(it.lane);
+        share.update(&mut it.load, load);
+        let cap = share.cap(it.load);
         self.memory.update(&mut it.memory, memory);
-        let cap = self.share.cap(it.load);
         let wish = it.connection.wish(cap, &self.config, it.released, now);
         self.timers.set(id, &mut it.timer, wish.later);
         let capped = it.connection.flow().is_some_and(|flow| flow.sender.is_capped(cap));

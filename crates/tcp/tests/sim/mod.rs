@@ -78,7 +78,7 @@ impl Application {
 const PERIOD: usize = 65_521;
 
 /// The bytes from a place of a stream on, at most so many.
-fn pattern(salt: u64, place: u64, most: usize) -> &'static [u8] {
+pub(crate) fn pattern(salt: u64, place: u64, most: usize) -> &'static [u8] {
     static PATTERN: OnceLock<Vec<u8>> = OnceLock::new();
     let pattern = PATTERN.get_or_init(|| {
         let mut random = Random(1);
@@ -231,11 +231,7 @@ impl Host {
     /// The applications hear what happened, and do something about it.
     pub(crate) fn serve(&mut self, now: Time) {
         while let Some(event) = self.tcp.poll_event() {
-            let (Event::Connected(id)
-            | Event::Readable(id)
-            | Event::Writable(id)
-            | Event::PeerClosed(id)
-            | Event::Ended(id, _)) = event;
+            let id = event.connection();
             let Some(app) = self.apps.get_mut(&id) else { continue };
             match event {
                 Event::Connected(_) => app.connected = true,
