@@ -13,7 +13,7 @@ use coderctl_tailnet::{
     ids::{NodeId, PeerId, Prefix, RegionId},
     keys::{DiscoPrivate, NodePrivate, NodePublic},
     node::Node,
-    stack::{ConnectionId, ListenerId, RecvError, SmolStack, StackConfig, StackEvent},
+    stack::{ConnectionId, ListenerId, RecvError, Stack, StackConfig, StackEvent, TcpEvent},
     wg::{Handshake, NoiseTunnel, OpenError, Tunnel, TunnelStats},
 };
 use tokio::{
@@ -74,12 +74,12 @@ impl Agent {
         };
         let (packets, incoming) = mpsc::unbounded_channel();
         let (peers, news) = mpsc::unbounded_channel();
-        let stack = SmolStack::new(StackConfig::new(id.agent_address(), 1), Instant::now());
+        let stack = Stack::new(StackConfig::new(id.agent_address(), 1), Instant::now());
         let private = key.expose_bytes();
         let make = move |peer: &NodePublic, now| -> Box<dyn Tunnel> {
             Box::new(Passive(NoiseTunnel::new(&private, peer.as_bytes(), now)))
         };
-        let mut engine = Engine::with_parts(Box::new(stack), Box::new(make));
+        let mut engine = Engine::with_parts(stack, Box::new(make));
         let mut ports = BTreeMap::new();
         for port in [1, 80] {
             if port != 1 || !matches!(kind, AgentKind::Refuses) {
@@ -207,13 +207,13 @@ impl Work {
                     self.begin(id, self.ports[&listener]);
                 }
             }
-            StackEvent::Readable(id) | StackEvent::PeerClosed(id) => self.read(id),
-            StackEvent::Writable(id) => self.send(id),
-            StackEvent::Refused(id) | StackEvent::Reset(id) | StackEvent::Closed(id, _) => {
+            StackEvent::Tcp(TcpEvent::Readable(id) | TcpEvent::PeerClosed(id)) => self.read(id),
+            StackEvent::Tcp(TcpEvent::Writable(id)) => self.send(id),
+            StackEvent::Tcp(TcpEvent::Ended(id, _)) => {
                 self.open.remove(&id);
                 self.engine.stack().release(id, Instant::now());
             }
-            StackEvent::Connected(_)
+            StackEvent::Tcp(TcpEvent::Connected(_))
             | StackEvent::UdpReadable(_)
             | StackEvent::Pong(..)
             | StackEvent::PingLost(_) => {}

@@ -19,7 +19,7 @@ use coderctl_tailnet::engine::{Engine, EngineConfig, PeerUpdate, Route, Transmit
 use coderctl_tailnet::ids::{NodeId, PeerId, RegionId};
 use coderctl_tailnet::keys::{DiscoPrivate, NodePrivate, NodePublic};
 use coderctl_tailnet::node::Node;
-use coderctl_tailnet::stack::{ConnectionId, ListenerId, StackConfig, UserStack};
+use coderctl_tailnet::stack::{ConnectionId, ListenerId, Stack, StackConfig};
 use coderctl_tailnet::wg::PlainTunnel;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -91,7 +91,7 @@ impl Pair {
                 Engine::new(EngineConfig { key: private, stack: config }, now)
             } else {
                 Engine::with_parts(
-                    Box::new(UserStack::new(config, now)),
+                    Stack::new(config, now),
                     Box::new(move |peer, _| {
                         Box::new(PlainTunnel::new(key.as_bytes(), peer.as_bytes()))
                     }),

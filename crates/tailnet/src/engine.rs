@@ -44,7 +44,7 @@ use crate::keys::{NodePrivate, NodePublic};
 use crate::node::Node;
 use crate::packet;
 use crate::paths::Path;
-use crate::stack::{Stack, StackConfig, StackError, StackEvent, UserStack};
+use crate::stack::{Stack, StackConfig, StackError, StackEvent};
 use crate::wg::{Handshake, NoiseTunnel, PERSISTENT_KEEPALIVE, Tunnel, TunnelStats};
 
 mod directory;
@@ -80,7 +80,7 @@ pub enum Role {
 /// The data path. See the module's header for how to drive it.
 pub struct Engine {
     role: Role,
-    stack: Box<dyn Stack>,
+    stack: Stack,
     make_tunnel: TunnelMaker,
     directory: Option<Directory>,
     peers: BTreeMap<PeerId, Peer>,
@@ -208,9 +208,9 @@ pub struct EngineConfig {
 }
 
 impl Engine {
-    /// An engine with real WireGuard and the stack in use.
+    /// An engine with real WireGuard.
     pub fn new(config: EngineConfig, now: Instant) -> Self {
-        let stack = Box::new(UserStack::new(config.stack, now));
+        let stack = Stack::new(config.stack, now);
         let private = config.key;
         Self::with_parts(
             stack,
@@ -221,7 +221,7 @@ impl Engine {
     }
 
     /// An engine of given parts: `stack` with our address, `make_tunnel` for each peer key.
-    pub fn with_parts(stack: Box<dyn Stack>, make_tunnel: TunnelMaker) -> Self {
+    pub fn with_parts(stack: Stack, make_tunnel: TunnelMaker) -> Self {
         Self {
             role: Role::Client,
             stack,
@@ -262,8 +262,8 @@ impl Engine {
     }
 
     /// The connections, sockets and pings. After a call that changes anything, drain the engine.
-    pub fn stack(&mut self) -> &mut dyn Stack {
-        &mut *self.stack
+    pub fn stack(&mut self) -> &mut Stack {
+        &mut self.stack
     }
 
     /// Takes what the coordinator says about a peer.
@@ -487,6 +487,9 @@ impl Engine {
             }
         }
         self.claim_addresses(id);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.lead(id, &self.by_address, &mut self.stack, now);
+        }
         if let (Some(directory), Some(peer)) = (&mut self.directory, self.peers.get_mut(&id)) {
             directory.learn(id, peer);
         }
@@ -537,6 +540,7 @@ impl Engine {
         if peer.paths.take_change() {
             self.events.push_back(Event::PathChanged(id));
         }
+        peer.lead(id, &self.by_address, &mut self.stack, now);
     }
 }
 

@@ -2,24 +2,19 @@
 //! headers, no fragments (upstream's parser refuses both).
 //!
 //! [`Packet::parse`] looks at what a packet claims, with every length checked; [`build`] makes the
-//! few packets that no TCP core makes for us: UDP, ICMPv6 echo, a last acknowledgement.
+//! few packets that the TCP core does not make: UDP and ICMPv6 echo.
 
 use std::net::Ipv6Addr;
 
 pub mod build;
 mod parse;
 
-pub use parse::{Packet, PacketError, TcpFlags, TcpSegment, Upper};
+pub use parse::{Packet, PacketError, Upper};
 
-/// Largest IP packet inside the tunnel, in bytes (coder/coder: tailnet/conn.go, Tailscale's
-/// default, which is also IPv6's minimum).
-pub const MTU: usize = 1280;
+pub use coderctl_tcp::MTU;
 
 /// Length of an IPv6 header, in bytes.
 pub const IPV6_HEADER: usize = 40;
-
-/// Largest TCP segment we send and announce: the MTU without both headers.
-pub const MSS: usize = MTU - IPV6_HEADER - 20;
 
 /// Largest UDP payload that fits one packet.
 pub const MAX_UDP_PAYLOAD: usize = MTU - IPV6_HEADER - 8;

@@ -60,7 +60,7 @@ use crate::{
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
     paths::{PING_TIMEOUT, Path, PathInfo},
-    stack::{StackConfig, UserStack},
+    stack::{Stack, StackConfig},
     wg::{Handshake, NoiseTunnel, TunnelStats},
 };
 
@@ -155,12 +155,12 @@ impl Tailnet {
         let address = random_client_address(array(address));
 
         let now = Instant::now();
-        let stack = UserStack::new(StackConfig::new(address, u64::from_le_bytes(array(seed))), now);
+        let stack = Stack::new(StackConfig::new(address, u64::from_le_bytes(array(seed))), now);
         let private = node_key.expose_bytes();
         let make = move |peer: &crate::keys::NodePublic, now| -> Box<dyn crate::wg::Tunnel> {
             Box::new(NoiseTunnel::new(&private, peer.as_bytes(), now))
         };
-        let mut engine = Engine::with_parts(Box::new(stack), Box::new(make));
+        let mut engine = Engine::with_parts(stack, Box::new(make));
         let node = Node {
             id: NodeId::random(array(id)),
             as_of: None,

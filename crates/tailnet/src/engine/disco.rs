@@ -259,6 +259,7 @@ impl Engine {
             if peer.paths.take_change() {
                 self.events.push_back(Event::PathChanged(*id));
             }
+            peer.lead(*id, &self.by_address, &mut self.stack, now);
         }
         if self.directory.as_mut().is_some_and(|directory| directory.endpoints.take_change()) {
             self.events.push_back(Event::EndpointsChanged);

@@ -1,5 +1,6 @@
 //! One peer in the engine's table.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Instant;
 
@@ -7,7 +8,8 @@ use super::{Event, LOST_AFTER, PeerInfo, Route, Traffic};
 use crate::disco::DiscoBox;
 use crate::ids::PeerId;
 use crate::node::Node;
-use crate::paths::{Path, PeerPaths};
+use crate::paths::{Path, PeerPaths, Way};
+use crate::stack::{Lane, Stack};
 use crate::wg::{Handshake, Tunnel};
 
 /// A peer, its tunnel, and what was reported about it.
@@ -22,6 +24,10 @@ pub(super) struct Peer {
     last_handshake: Instant,
     pub(super) traffic: Traffic,
     pub(super) paths: PeerPaths,
+    /// What its packets share with those of others, as it was told last.
+    lane: Option<Lane>,
+    /// Its datagrams take a direct path and nothing else.
+    direct: bool,
     /// The box of its disco messages, once one was needed.
     pub(super) sealed: Option<DiscoBox>,
 }
@@ -38,6 +44,8 @@ impl Peer {
             last_handshake: now,
             traffic: Traffic::default(),
             paths: PeerPaths::new(now),
+            lane: None,
+            direct: false,
             sealed: None,
         }
     }
@@ -53,9 +61,49 @@ impl Peer {
     /// Takes a newer node with the same key; gives the addresses it no longer has.
     pub(super) fn replace_node(&mut self, node: Node) -> Vec<Ipv6Addr> {
         self.lost = false;
+        // It may have other addresses, and another home.
+        self.lane = None;
         let mut gone = std::mem::replace(&mut self.node, node).addresses;
         gone.retain(|address| !self.node.addresses.contains(address));
         gone
+    }
+
+    /// What its packets share with those of others, if that is news.
+    fn take_lane(&mut self) -> Option<Lane> {
+        let lane = match self.paths.is_direct() {
+            true => Lane::Own,
+            false => Lane::Shared(self.node.home.get().unsigned_abs()),
+        };
+        (self.lane.replace(lane) != Some(lane)).then_some(lane)
+    }
+
+    /// Whether its datagrams have just begun to take another way than the direct path alone.
+    fn take_doubt(&mut self, now: Instant) -> bool {
+        let direct = matches!(self.paths.way(now), Way::Direct(_));
+        std::mem::replace(&mut self.direct, direct) && !direct
+    }
+
+    /// Has the stack follow the way that its packets take.
+    pub(super) fn lead(
+        &mut self,
+        id: PeerId,
+        by_address: &BTreeMap<Ipv6Addr, PeerId>,
+        stack: &mut Stack,
+        now: Instant,
+    ) {
+        let (lane, doubt) = (self.take_lane(), self.take_doubt(now));
+        if lane.is_none() && !doubt {
+            return;
+        }
+        let has = |address: &&Ipv6Addr| by_address.get(*address) == Some(&id);
+        for address in self.node.addresses.iter().filter(has) {
+            if let Some(lane) = lane {
+                stack.set_lane(*address, lane, now);
+            }
+            if doubt {
+                stack.doubt(*address, now);
+            }
+        }
     }
 
     /// The coordinator lost sight of the peer.

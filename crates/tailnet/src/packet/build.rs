@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{IPV6_HEADER, TcpSegment};
+use super::IPV6_HEADER;
 
 /// Hop limit of packets we make (IANA's recommended default).
 const HOP_LIMIT: u8 = 64;
@@ -35,52 +35,6 @@ pub fn echo_reply(source: Ipv6Addr, destination: Ipv6Addr, body: &[u8]) -> Bytes
     let sum = checksum(&source, &destination, 58, &packet[IPV6_HEADER..]);
     packet[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
     packet
-}
-
-/// The acknowledgement that answers the repeated FIN of a connection that is long done.
-pub fn tcp_ack(source: Ipv6Addr, destination: Ipv6Addr, answered: &TcpSegment) -> BytesMut {
-    let occupied = answered.payload_len as u32 + u32::from(answered.flags.fin());
-    acknowledgement(
-        (source, answered.destination),
-        (destination, answered.source),
-        (answered.acknowledgement, answered.sequence.wrapping_add(occupied)),
-        0,
-    )
-}
-
-/// A segment that only acknowledges: `numbers` are our sequence number and the acknowledgement.
-pub fn acknowledgement(
-    source: (Ipv6Addr, u16),
-    destination: (Ipv6Addr, u16),
-    numbers: (u32, u32),
-    window: u16,
-) -> BytesMut {
-    let mut packet = ipv6(source.0, destination.0, 6, 20);
-    packet.put_u16(source.1);
-    packet.put_u16(destination.1);
-    packet.put_u32(numbers.0);
-    packet.put_u32(numbers.1);
-    packet.put_u16(0x5010);
-    packet.put_u16(window);
-    packet.put_u32(0);
-    let sum = checksum(&source.0, &destination.0, 6, &packet[IPV6_HEADER..]);
-    packet[IPV6_HEADER + 16..IPV6_HEADER + 18].copy_from_slice(&sum.to_be_bytes());
-    packet
-}
-
-/// Writes another window into a TCP segment; its checksum stays right (RFC 1624).
-pub fn set_window(packet: &mut [u8], window: u16) {
-    const WINDOW: usize = IPV6_HEADER + 14;
-    let Some(&mut [high, low, sum_high, sum_low]) = packet.get_mut(WINDOW..WINDOW + 4) else {
-        return;
-    };
-    let old = u16::from_be_bytes([high, low]);
-    let sum = u16::from_be_bytes([sum_high, sum_low]);
-    let new = u32::from(!sum) + u32::from(!old) + u32::from(window);
-    let new = (new & 0xffff) + (new >> 16);
-    let new = !truncate(((new & 0xffff) + (new >> 16)) as usize);
-    packet[WINDOW..WINDOW + 2].copy_from_slice(&window.to_be_bytes());
-    packet[WINDOW + 2..WINDOW + 4].copy_from_slice(&new.to_be_bytes());
 }
 
 /// The Internet checksum over the IPv6 pseudo header and `payload` (RFC 8200, 8.1). Zero over a
@@ -116,31 +70,4 @@ fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, payload_len: usiz
 /// Lengths here are bounded by the MTU; the mask only says so to the compiler.
 fn truncate(value: usize) -> u16 {
     (value & 0xffff) as u16
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::packet::{Packet, Upper};
-
-    proptest! {
-        #[test]
-        fn another_window_leaves_the_checksum_right(
-            ports in any::<(u16, u16)>(),
-            numbers in any::<(u32, u32)>(),
-            windows in any::<(u16, u16)>(),
-        ) {
-            let ends = [1, 2].map(|last| Ipv6Addr::new(0xfd60, 0x627a, 0xa42b, 0, 0, 0, 0, last));
-            let (source, destination) = ((ends[0], ports.0), (ends[1], ports.1));
-            let mut packet = acknowledgement(source, destination, numbers, windows.0);
-            set_window(&mut packet, windows.1);
-            prop_assert_eq!(checksum(&ends[0], &ends[1], 6, &packet[IPV6_HEADER..]), 0);
-            let packet = Packet::parse(&packet).expect("well-formed");
-            let Upper::Tcp(segment) = packet.upper else { panic!("{packet:?}") };
-            prop_assert_eq!(segment.window, windows.1);
-            prop_assert_eq!((segment.sequence, segment.acknowledgement), numbers);
-        }
-    }
 }

@@ -20,8 +20,8 @@ pub struct Packet<'a> {
 /// What an IPv6 packet carries, as far as we look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upper<'a> {
-    /// A TCP segment; its checksum is not verified here.
-    Tcp(TcpSegment),
+    /// A TCP segment, which is not looked at here.
+    Tcp(&'a [u8]),
     /// A UDP datagram with a right checksum.
     Udp {
         /// Source port.
@@ -44,58 +44,6 @@ pub enum Upper<'a> {
     Tsmp(&'a [u8]),
     /// Something else, by IP protocol number.
     Other(u8),
-}
-
-/// The parts of a TCP header that are needed outside the TCP core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpSegment {
-    /// Source port.
-    pub source: u16,
-    /// Destination port.
-    pub destination: u16,
-    /// Sequence number.
-    pub sequence: u32,
-    /// Acknowledgement number; only meaningful with the ACK flag.
-    pub acknowledgement: u32,
-    /// The flags.
-    pub flags: TcpFlags,
-    /// The window field, unscaled.
-    pub window: u16,
-    /// The window scale option, looked for in SYNs only.
-    pub window_scale: Option<u8>,
-    /// Payload bytes.
-    pub payload_len: usize,
-}
-
-/// TCP's control flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpFlags(u8);
-
-impl TcpFlags {
-    /// The flags in the 14th byte of a TCP header.
-    pub const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    /// FIN: the sender has no more data.
-    pub fn fin(self) -> bool {
-        self.0 & 0x01 != 0
-    }
-
-    /// SYN: opens a connection.
-    pub fn syn(self) -> bool {
-        self.0 & 0x02 != 0
-    }
-
-    /// RST: there is no such connection.
-    pub fn rst(self) -> bool {
-        self.0 & 0x04 != 0
-    }
-
-    /// ACK: the acknowledgement number counts.
-    pub fn ack(self) -> bool {
-        self.0 & 0x10 != 0
-    }
 }
 
 /// Why a packet is none we take.
@@ -132,7 +80,7 @@ impl<'a> Packet<'a> {
         let destination = address(&header[24..40]);
         let payload = &bytes[IPV6_HEADER..];
         let upper = match header[6] {
-            6 => Upper::Tcp(tcp(payload)?),
+            6 => Upper::Tcp(payload),
             17 => udp(&source, &destination, payload)?,
             58 => icmp(&source, &destination, payload)?,
             PROTOCOL_TSMP => Upper::Tsmp(payload),
@@ -146,42 +94,6 @@ fn address(bytes: &[u8]) -> Ipv6Addr {
     let mut octets = [0; 16];
     octets.copy_from_slice(bytes);
     Ipv6Addr::from(octets)
-}
-
-fn tcp(payload: &[u8]) -> Result<TcpSegment, PacketError> {
-    let header: &[u8; 20] = payload.first_chunk().ok_or(PacketError::Length)?;
-    let header_len = usize::from(header[12] >> 4) * 4;
-    if header_len < 20 || header_len > payload.len() {
-        return Err(PacketError::Length);
-    }
-    let flags = TcpFlags(header[13]);
-    let be16 = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let be32 = |at: usize| {
-        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    Ok(TcpSegment {
-        source: be16(0),
-        destination: be16(2),
-        sequence: be32(4),
-        acknowledgement: be32(8),
-        flags,
-        window: be16(14),
-        window_scale: if flags.syn() { window_scale(&payload[20..header_len]) } else { None },
-        payload_len: payload.len() - header_len,
-    })
-}
-
-/// The shift of the window scale option (RFC 7323, section 2), capped at 14 as it demands.
-fn window_scale(mut options: &[u8]) -> Option<u8> {
-    loop {
-        match options {
-            [] | [0, ..] => return None,
-            [1, rest @ ..] => options = rest,
-            [3, 3, shift, ..] => return Some((*shift).min(14)),
-            [_, len, ..] if *len >= 2 => options = options.get(usize::from(*len)..)?,
-            [_, ..] => return None,
-        }
-    }
 }
 
 fn udp<'a>(
@@ -277,38 +189,5 @@ mod tests {
         let mut four = whole.to_vec();
         four[0] = 0x45;
         assert_eq!(Packet::parse(&four), Err(PacketError::Version));
-    }
-
-    #[test]
-    fn the_window_scale_is_found_among_options() {
-        assert_eq!(window_scale(&[2, 4, 4, 0xc4, 1, 3, 3, 7, 4, 2]), Some(7));
-        assert_eq!(window_scale(&[3, 3, 200]), Some(14));
-        assert_eq!(window_scale(&[2, 4, 4, 0xc4, 0, 3, 3, 7]), None);
-        assert_eq!(window_scale(&[2, 0, 3, 3, 7]), None);
-        assert_eq!(window_scale(&[2, 200, 3]), None);
-        assert_eq!(window_scale(&[3, 3]), None);
-    }
-
-    #[test]
-    fn a_late_fin_is_acknowledged_where_it_ended() {
-        let (from, to) = addresses();
-        let fin = TcpSegment {
-            source: 80,
-            destination: 50_000,
-            sequence: u32::MAX,
-            acknowledgement: 77,
-            flags: TcpFlags(0x11),
-            window: 1,
-            window_scale: None,
-            payload_len: 3,
-        };
-        let bytes = build::tcp_ack(from, to, &fin);
-        assert_eq!(build::checksum(&from, &to, 6, &bytes[IPV6_HEADER..]), 0);
-        let Ok(Packet { upper: Upper::Tcp(ack), .. }) = Packet::parse(&bytes) else {
-            panic!("not TCP");
-        };
-        assert_eq!((ack.source, ack.destination), (50_000, 80));
-        assert_eq!((ack.sequence, ack.acknowledgement), (77, 3));
-        assert!(ack.flags.ack() && !ack.flags.fin() && !ack.flags.syn());
     }
 }

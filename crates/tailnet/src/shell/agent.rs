@@ -49,7 +49,7 @@ use crate::{
     keys::{DiscoPrivate, NoEntropy, NodePrivate},
     node::Node,
     paths::PathInfo,
-    stack::{StackConfig, UserStack},
+    stack::{Stack, StackConfig},
     wg::NoiseTunnel,
 };
 
@@ -293,7 +293,7 @@ fn engine(id: PeerId, key: &NodePrivate, disco: DiscoPrivate, seed: u64, now: In
     let make = move |peer: &crate::keys::NodePublic, now| -> Box<dyn crate::wg::Tunnel> {
         Box::new(NoiseTunnel::new(&private, peer.as_bytes(), now))
     };
-    let mut engine = Engine::with_parts(Box::new(UserStack::new(config, now)), Box::new(make));
+    let mut engine = Engine::with_parts(Stack::new(config, now), Box::new(make));
     engine.set_role(Role::Agent);
     engine.set_identity(identity(key, disco));
     be_at(&mut engine, id, now);

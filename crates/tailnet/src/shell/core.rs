@@ -17,7 +17,7 @@ use crate::{
     engine::{Engine, Event},
     ids::PeerId,
     paths::Path,
-    stack::{ConnectionId, PingId, StackEvent, UdpId},
+    stack::{ConnectionId, PingId, StackEvent, TcpEvent, UdpId},
 };
 
 /// What the driver and the streams share.
@@ -145,18 +145,7 @@ impl Core {
 
     fn wake(&mut self, event: StackEvent) {
         match event {
-            StackEvent::Readable(id) | StackEvent::PeerClosed(id) => {
-                wake(self.waiting.get_mut(&id).and_then(|waiting| waiting.reader.take()));
-            }
-            StackEvent::Writable(id) | StackEvent::Connected(id) => {
-                wake(self.waiting.get_mut(&id).and_then(|waiting| waiting.writer.take()));
-            }
-            StackEvent::Refused(id) | StackEvent::Reset(id) | StackEvent::Closed(id, _) => {
-                if let Some(waiting) = self.waiting.get_mut(&id) {
-                    wake(waiting.reader.take());
-                    wake(waiting.writer.take());
-                }
-            }
+            StackEvent::Tcp(event) => self.wake_stream(event),
             StackEvent::Pong(id, took) => self.pong(id, Some(took)),
             StackEvent::PingLost(id) => self.pong(id, None),
             StackEvent::UdpReadable(id) => {
@@ -164,6 +153,18 @@ impl Core {
             }
             // This shell listens on no port of its own.
             StackEvent::Incoming(_) => {}
+        }
+    }
+
+    fn wake_stream(&mut self, event: TcpEvent) {
+        let Some(waiting) = self.waiting.get_mut(&event.connection()) else { return };
+        match event {
+            TcpEvent::Readable(_) | TcpEvent::PeerClosed(_) => wake(waiting.reader.take()),
+            TcpEvent::Writable(_) | TcpEvent::Connected(_) => wake(waiting.writer.take()),
+            TcpEvent::Ended(..) => {
+                wake(waiting.reader.take());
+                wake(waiting.writer.take());
+            }
         }
     }
 

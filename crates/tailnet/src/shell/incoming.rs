@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use super::{core::Shared, stream, stream::TcpStream};
 use crate::{
     ids::PeerId,
-    stack::{Arrival, SendError, SynId, UdpId},
+    stack::{Arrival, DatagramError, SynId, UdpId},
 };
 
 /// Everything that peers ask of us. To be drained by one task; what nobody takes out waits, and
@@ -55,7 +55,7 @@ impl Incoming {
             };
             let (Arrival::Tcp { local, remote, .. } | Arrival::Udp { local, remote, .. }) = arrival;
             let peer = core.engine.peer_at(remote.ip());
-            let (shared, now) = (Arc::clone(&self.shared), Instant::now());
+            let shared = Arc::clone(&self.shared);
             match (arrival, peer) {
                 (Arrival::Tcp { id, .. }, Some(peer)) => {
                     let syn = SynReceived { shared, id, peer, local, remote, answered: false };
@@ -66,7 +66,7 @@ impl Incoming {
                     return Poll::Ready(Some(Request::Udp(flow)));
                 }
                 // The peer has left meanwhile.
-                (Arrival::Tcp { id, .. }, None) => core.engine.stack().refuse_syn(id, now),
+                (Arrival::Tcp { id, .. }, None) => core.engine.stack().refuse_syn(id),
                 (Arrival::Udp { id, .. }, None) => core.engine.stack().udp_close(id),
             }
         }
@@ -144,7 +144,7 @@ impl Drop for SynReceived {
         if self.answered {
             return;
         }
-        self.shared.lock().engine.stack().refuse_syn(self.id, Instant::now());
+        self.shared.lock().engine.stack().refuse_syn(self.id);
         self.shared.changed.notify_one();
     }
 }
@@ -246,16 +246,13 @@ impl UdpFlow {
         };
         self.shared.changed.notify_one();
         match sent {
-            Ok(()) | Err(SendError::Full) => Ok(()),
-            Err(error @ SendError::TooLong(_)) => {
+            Ok(()) | Err(DatagramError::Full) => Ok(()),
+            Err(error @ DatagramError::TooLong(_)) => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, error))
             }
-            Err(
-                error @ (SendError::Closed
-                | SendError::Ended(_)
-                | SendError::Unaddressable
-                | SendError::Unknown),
-            ) => Err(io::Error::new(io::ErrorKind::NotConnected, error)),
+            Err(error @ (DatagramError::Unaddressable | DatagramError::Unknown)) => {
+                Err(io::Error::new(io::ErrorKind::NotConnected, error))
+            }
         }
     }
 }

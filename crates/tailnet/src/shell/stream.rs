@@ -39,7 +39,7 @@ impl TcpStream {
             None => Poll::Ready(Err(gone())),
             Some(status) => match status.ended {
                 Some(reason) => Poll::Ready(Err(error(reason))),
-                None if status.established => Poll::Ready(Ok(())),
+                None if status.is_open() => Poll::Ready(Ok(())),
                 None => core.wait_to_write(self.id, cx),
             },
         }
@@ -110,9 +110,7 @@ impl AsyncWrite for TcpStream {
             Err(SendError::Full) => core.wait_to_write(self.id, cx),
             Err(SendError::Closed) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             Err(SendError::Ended(reason)) => Poll::Ready(Err(error(reason))),
-            Err(SendError::TooLong(_) | SendError::Unaddressable | SendError::Unknown) => {
-                Poll::Ready(Err(gone()))
-            }
+            Err(SendError::Unknown) => Poll::Ready(Err(gone())),
         }
     }
 

@@ -5,11 +5,10 @@
 //! repeats it meanwhile; one copy is enough.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::net::SocketAddrV6;
 
 use bytes::Bytes;
 
-use super::connection::Tuple;
 use super::{Arrival, SynId, UdpId};
 
 /// SYNs held at once (coder/tailscale: wgengine/netstack/netstack.go,
@@ -25,13 +24,16 @@ const MOST_OF_ONE: usize = 512;
 pub(super) struct Forwarder {
     on: bool,
     held: BTreeMap<SynId, Held>,
-    by_tuple: BTreeMap<Tuple, SynId>,
+    by_ends: BTreeMap<Ends, SynId>,
     arrivals: VecDeque<Arrival>,
 }
 
+/// Our end and the other.
+type Ends = (SocketAddrV6, SocketAddrV6);
+
 #[derive(Debug)]
 struct Held {
-    tuple: Tuple,
+    ends: Ends,
     packet: Bytes,
 }
 
@@ -55,22 +57,28 @@ impl Forwarder {
         self.on
     }
 
-    /// Holds a SYN; `id` is its name if it is new.
-    pub(super) fn hold(&mut self, id: SynId, tuple: Tuple, packet: &[u8]) -> Kept {
-        if let Some(held) = self.by_tuple.get(&tuple).and_then(|id| self.held.get_mut(id)) {
+    /// Holds a SYN from `remote` to `local`; `id` is its name if it is new.
+    pub(super) fn hold(
+        &mut self,
+        id: SynId,
+        local: SocketAddrV6,
+        remote: SocketAddrV6,
+        packet: &[u8],
+    ) -> Kept {
+        let ends = (local, remote);
+        if let Some(held) = self.by_ends.get(&ends).and_then(|id| self.held.get_mut(id)) {
             // Perhaps its sender has begun anew, with another sequence number.
             if held.packet != packet {
                 held.packet = Bytes::copy_from_slice(packet);
             }
             return Kept::Again;
         }
-        let of_one = self.held.values().filter(|held| held.tuple.remote == tuple.remote);
+        let of_one = self.held.values().filter(|held| held.ends.1.ip() == remote.ip());
         if self.held.len() >= MOST || of_one.count() >= MOST_OF_ONE {
             return Kept::Overflow;
         }
-        self.by_tuple.insert(tuple, id);
-        self.held.insert(id, Held { tuple, packet: Bytes::copy_from_slice(packet) });
-        let (local, remote) = (tuple.here(), tuple.there());
+        self.by_ends.insert(ends, id);
+        self.held.insert(id, Held { ends, packet: Bytes::copy_from_slice(packet) });
         self.arrivals.push_back(Arrival::Tcp { id, local, remote });
         Kept::New
     }
@@ -81,23 +89,25 @@ impl Forwarder {
     }
 
     /// Its sender took a SYN back.
-    pub(super) fn cancel(&mut self, tuple: &Tuple) {
-        if let Some(id) = self.by_tuple.remove(tuple) {
+    pub(super) fn cancel(&mut self, local: SocketAddrV6, remote: SocketAddrV6) {
+        if let Some(id) = self.by_ends.remove(&(local, remote)) {
             self.held.remove(&id);
         }
     }
 
-    /// A peer, or an address of ours, is gone: nobody is to be answered.
-    pub(super) fn forget(&mut self, gone: impl Fn(&Tuple) -> bool) {
-        self.held.retain(|_, held| !gone(&held.tuple));
-        self.by_tuple.retain(|tuple, _| !gone(tuple));
+    /// A peer, or an address of ours, is gone: nobody is to be answered. `gone` is asked about our
+    /// end and the other of each.
+    pub(super) fn forget(&mut self, gone: impl Fn(&SocketAddrV6, &SocketAddrV6) -> bool) {
+        let gone = |(local, remote): &Ends| gone(local, remote);
+        self.held.retain(|_, held| !gone(&held.ends));
+        self.by_ends.retain(|ends, _| !gone(ends));
     }
 
     /// Gives a SYN back, to be answered.
-    pub(super) fn take(&mut self, id: SynId) -> Option<(Tuple, Bytes)> {
-        let Held { tuple, packet } = self.held.remove(&id)?;
-        self.by_tuple.remove(&tuple);
-        Some((tuple, packet))
+    pub(super) fn take(&mut self, id: SynId) -> Option<Bytes> {
+        let Held { ends, packet } = self.held.remove(&id)?;
+        self.by_ends.remove(&ends);
+        Some(packet)
     }
 
     pub(super) fn has_arrivals(&self) -> bool {
@@ -117,70 +127,63 @@ impl Forwarder {
     }
 }
 
-impl Tuple {
-    pub(super) fn here(&self) -> SocketAddrV6 {
-        SocketAddrV6::new(self.local, self.port, 0, 0)
-    }
-
-    pub(super) fn there(&self) -> SocketAddrV6 {
-        SocketAddrV6::new(self.remote, self.remote_port, 0, 0)
-    }
-
-    /// Whether one of the ends is this address.
-    pub(super) fn has(&self, address: Ipv6Addr) -> bool {
-        self.local == address || self.remote == address
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
-    fn tuple(remote: u16, remote_port: u16) -> Tuple {
-        let address = |last| Ipv6Addr::new(0xfd60, 0x627a, 0xa42b, 0, 0, 0, 0, last);
-        Tuple { local: address(1), port: 80, remote: address(remote), remote_port }
+    const LOCAL: SocketAddrV6 = end(1, 80);
+
+    const fn end(last: u16, port: u16) -> SocketAddrV6 {
+        let address = Ipv6Addr::new(0xfd60, 0x627a, 0xa42b, 0, 0, 0, 0, last);
+        SocketAddrV6::new(address, port, 0, 0)
+    }
+
+    fn hold(forwarder: &mut Forwarder, id: u64, remote: SocketAddrV6, packet: &[u8]) -> Kept {
+        forwarder.hold(SynId(id), LOCAL, remote, packet)
     }
 
     #[test]
     fn a_repeated_syn_is_told_once_and_its_newest_copy_is_kept() {
         let mut forwarder = Forwarder::default();
-        assert_eq!(forwarder.hold(SynId(1), tuple(2, 5), b"old"), Kept::New);
-        assert_eq!(forwarder.hold(SynId(2), tuple(2, 5), b"new"), Kept::Again);
+        assert_eq!(hold(&mut forwarder, 1, end(2, 5), b"old"), Kept::New);
+        assert_eq!(hold(&mut forwarder, 2, end(2, 5), b"new"), Kept::Again);
         let arrival = forwarder.poll();
         assert!(matches!(arrival, Some(Arrival::Tcp { id: SynId(1), .. })), "{arrival:?}");
         assert_eq!(forwarder.poll(), None);
-        assert_eq!(forwarder.take(SynId(1)), Some((tuple(2, 5), Bytes::from_static(b"new"))));
+        assert_eq!(forwarder.take(SynId(1)), Some(Bytes::from_static(b"new")));
         assert_eq!(forwarder.take(SynId(1)), None);
     }
 
     #[test]
     fn one_that_was_taken_back_is_not_told() {
         let mut forwarder = Forwarder::default();
-        forwarder.hold(SynId(1), tuple(2, 5), b"syn");
-        forwarder.hold(SynId(2), tuple(3, 5), b"syn");
-        forwarder.hold(SynId(3), tuple(4, 5), b"syn");
-        forwarder.cancel(&tuple(2, 5));
-        forwarder.forget(|held| held.has(tuple(3, 5).remote));
+        for remote in [2, 3, 4] {
+            hold(&mut forwarder, u64::from(remote), end(remote, 5), b"syn");
+        }
+        forwarder.cancel(LOCAL, end(2, 5));
+        forwarder.forget(|_, remote| *remote == end(3, 5));
         let arrival = forwarder.poll();
-        assert!(matches!(arrival, Some(Arrival::Tcp { id: SynId(3), .. })), "{arrival:?}");
-        assert_eq!((forwarder.held.len(), forwarder.by_tuple.len()), (1, 1));
+        assert!(matches!(arrival, Some(Arrival::Tcp { id: SynId(4), .. })), "{arrival:?}");
+        assert_eq!((forwarder.held.len(), forwarder.by_ends.len()), (1, 1));
     }
 
     #[test]
     fn one_peer_does_not_keep_the_others_out() {
         let mut forwarder = Forwarder::default();
-        let hold = |forwarder: &mut Forwarder, number: usize, remote| {
-            forwarder.hold(SynId(number as u64), tuple(remote, number as u16 + 1), b"syn")
+        let ask = |forwarder: &mut Forwarder, number: usize, remote| {
+            hold(forwarder, number as u64, end(remote, number as u16 + 1), b"syn")
         };
         for number in 0..MOST_OF_ONE {
-            assert_eq!(hold(&mut forwarder, number, 2), Kept::New);
+            assert_eq!(ask(&mut forwarder, number, 2), Kept::New);
         }
-        assert_eq!(hold(&mut forwarder, MOST_OF_ONE, 2), Kept::Overflow);
+        assert_eq!(ask(&mut forwarder, MOST_OF_ONE, 2), Kept::Overflow);
         for number in MOST_OF_ONE..MOST {
-            assert_eq!(hold(&mut forwarder, number, 3), Kept::New);
+            assert_eq!(ask(&mut forwarder, number, 3), Kept::New);
         }
-        assert_eq!(hold(&mut forwarder, MOST, 4), Kept::Overflow);
+        assert_eq!(ask(&mut forwarder, MOST, 4), Kept::Overflow);
         forwarder.take(SynId(0));
-        assert_eq!(hold(&mut forwarder, MOST, 4), Kept::New);
+        assert_eq!(ask(&mut forwarder, MOST, 4), Kept::New);
     }
 }

@@ -9,10 +9,6 @@ macro_rules! id {
 }
 
 id! {
-    /// A TCP connection. Never used twice within one stack.
-    ConnectionId
-}
-id! {
     /// A port that accepts TCP connections.
     ListenerId
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coderctl_tailnet::engine::Event;
 use coderctl_tailnet::packet::MAX_UDP_PAYLOAD;
-use coderctl_tailnet::stack::{SendError, StackError, StackEvent};
+use coderctl_tailnet::stack::{DatagramError, StackError, StackEvent};
 
 use crate::sim::{LinkConfig, World};
 
@@ -44,11 +44,11 @@ fn what_does_not_fit_is_refused() {
     let id = stack.udp_bind(Some(1000)).expect("free");
     assert_eq!(stack.udp_bind(Some(1000)), Err(StackError::PortInUse));
     let long = [0; MAX_UDP_PAYLOAD + 1];
-    assert_eq!(stack.udp_send(id, to, &long), Err(SendError::TooLong(long.len())));
+    assert_eq!(stack.udp_send(id, to, &long), Err(DatagramError::TooLong(long.len())));
     let multicast = SocketAddrV6::new("ff02::1".parse().expect("literal"), 1, 0, 0);
-    assert_eq!(stack.udp_send(id, multicast, b"x"), Err(SendError::Unaddressable));
+    assert_eq!(stack.udp_send(id, multicast, b"x"), Err(DatagramError::Unaddressable));
     stack.udp_close(id);
-    assert_eq!(stack.udp_send(id, to, b"x"), Err(SendError::Unknown));
+    assert_eq!(stack.udp_send(id, to, b"x"), Err(DatagramError::Unknown));
     assert!(stack.udp_bind(Some(1000)).is_ok());
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use coderctl_tailnet::engine::{Event, PeerUpdate, Role, Traffic};
 use coderctl_tailnet::ids::{PeerId, Prefix};
 use coderctl_tailnet::stack::{
-    Arrival, CloseReason, ConnectionId, StackError, StackEvent, SynId, UdpId,
+    Arrival, CloseReason, ConnectionId, StackError, StackEvent, SynId, TcpEvent, UdpId,
 };
 use coderctl_tailnet::wg::Handshake;
 
@@ -68,14 +68,17 @@ fn a_syn_hears_nothing_until_somebody_decides() {
     assert!(world.peers[0].engine.stack().stats().retransmitted >= 2);
     assert_eq!(syns(&mut world), []);
     assert_eq!(world.peers[1].engine.stack().connections(), 0);
-    assert!(!client_saw(&world, StackEvent::Connected(id)));
+    assert!(!client_saw(&world, StackEvent::Tcp(TcpEvent::Connected(id))));
 
     let now = world.now;
     let accepted = world.peers[1].engine.stack().accept_syn(syn, now).expect("it waits");
     world.flush();
     world.run(MS(30));
-    assert!(client_saw(&world, StackEvent::Connected(id)));
-    assert!(world.peers[1].saw(|it| *it == Event::Stack(StackEvent::Connected(accepted))));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Connected(id))));
+    assert!(
+        world.peers[1]
+            .saw(|it| *it == Event::Stack(StackEvent::Tcp(TcpEvent::Connected(accepted))))
+    );
     assert_eq!(world.peers[1].engine.stack().established(), [(8080, remote)]);
 }
 
@@ -88,10 +91,10 @@ fn a_refused_syn_is_a_refused_connection() {
     world.run(MS(100));
     let [syn] = syns(&mut world)[..] else { panic!("one SYN") };
     let now = world.now;
-    world.peers[1].engine.stack().refuse_syn(syn, now);
+    world.peers[1].engine.stack().refuse_syn(syn);
     world.flush();
     world.run(MS(10));
-    assert!(client_saw(&world, StackEvent::Refused(id)));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Ended(id, CloseReason::Refused))));
     // A decision is made once.
     assert_eq!(world.peers[1].engine.stack().accept_syn(syn, now), None);
     assert_eq!(world.peers[1].engine.stack().connections(), 0);
@@ -125,7 +128,7 @@ fn data_flows_both_ways_and_each_half_closes_alone() {
     });
     assert_eq!((got_up.received, got_down.received), (total, total));
     world.run(SECOND);
-    assert!(client_saw(&world, StackEvent::Closed(id, CloseReason::Finished)));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Ended(id, CloseReason::Finished))));
 }
 
 #[test]
@@ -192,7 +195,7 @@ fn the_agent_answers_at_both_of_its_addresses() {
         world.peers[1].engine.stack().accept_syn(syn, now).expect("it waits");
         world.flush();
         world.run(MS(50));
-        assert!(client_saw(&world, StackEvent::Connected(id)), "{prefix:?}");
+        assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Connected(id))), "{prefix:?}");
         let pong = |it: &Event| matches!(it, Event::Stack(StackEvent::Pong(id, _)) if *id == ping);
         assert!(world.peers[0].saw(pong), "{prefix:?}");
     }
@@ -211,7 +214,7 @@ fn another_agent_id_is_other_addresses() {
     let accepted = world.peers[1].engine.stack().accept_syn(syn, now).expect("it waits");
     world.flush();
     world.run(MS(50));
-    assert!(client_saw(&world, StackEvent::Connected(id)));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Connected(id))));
 
     let new = [Prefix::Tailscale, Prefix::Coder].map(|it| it.address(PeerId::from_bytes([9; 16])));
     let now = world.now;
@@ -219,12 +222,15 @@ fn another_agent_id_is_other_addresses() {
     world.flush();
     world.run(MS(50));
     // The client hears of it at once, and nobody waits for the old address.
-    assert!(client_saw(&world, StackEvent::Reset(id)));
-    assert!(world.peers[1].saw(|it| *it == Event::Stack(StackEvent::Reset(accepted))));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Ended(id, CloseReason::Reset))));
+    assert!(
+        world.peers[1].saw(|it| *it
+            == Event::Stack(StackEvent::Tcp(TcpEvent::Ended(accepted, CloseReason::Reset))))
+    );
     let now = world.now;
     assert_eq!(world.peers[1].engine.stack().accept_syn(held, now), None);
     world.run(2 * SECOND);
-    assert!(!client_saw(&world, StackEvent::Connected(waiting)));
+    assert!(!client_saw(&world, StackEvent::Tcp(TcpEvent::Connected(waiting))));
 
     // Tunnel and keys are the same; the node says the rest.
     world.peers[1].node.addresses = new.to_vec();
@@ -236,7 +242,7 @@ fn another_agent_id_is_other_addresses() {
     world.peers[1].engine.stack().accept_syn(syn, now).expect("it waits");
     world.flush();
     world.run(MS(50));
-    assert!(client_saw(&world, StackEvent::Connected(id)));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Connected(id))));
     assert_eq!(world.peers[0].engine.tunnel_stats().handshakes_completed, 1);
 }
 
@@ -381,6 +387,6 @@ fn without_forwarding_closed_ports_refuse_at_once() {
     let to = world.peers[1].at(8080);
     let id = connect(&mut world, to);
     world.run(MS(100));
-    assert!(client_saw(&world, StackEvent::Refused(id)));
+    assert!(client_saw(&world, StackEvent::Tcp(TcpEvent::Ended(id, CloseReason::Refused))));
     assert_eq!(world.peers[1].engine.stack().poll_arrival(), None);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coderctl_tailnet::engine::{Event, PeerUpdate};
-use coderctl_tailnet::stack::StackEvent;
+use coderctl_tailnet::stack::{CloseReason, StackConfig, StackEvent, TcpEvent};
 use coderctl_tailnet::wg::Handshake;
 
 use crate::sim::{Kind, LinkConfig, World};
@@ -68,7 +68,7 @@ fn a_syn_before_the_peer_is_known_leaves_with_the_session() {
     world.run(MS(500));
     world.introduce();
     let took = world.run_until(MS(500), |world| {
-        world.peers[0].saw(|event| *event == Event::Stack(StackEvent::Connected(id)))
+        world.peers[0].saw(|event| *event == Event::Stack(StackEvent::Tcp(TcpEvent::Connected(id))))
     });
     // One round trip for WireGuard, one for TCP.
     assert!(took <= MS(41), "{took:?}");
@@ -83,13 +83,15 @@ fn a_changed_key_fails_the_old_connections_and_serves_new_ones() {
     let (now, to) = (world.now, world.peers[1].at(80));
     let old = world.peers[0].engine.stack().connect(to, now).expect("addressable");
     world.run(MS(100));
-    assert!(world.peers[0].saw(|it| *it == Event::Stack(StackEvent::Connected(old))));
+    assert!(
+        world.peers[0].saw(|it| *it == Event::Stack(StackEvent::Tcp(TcpEvent::Connected(old))))
+    );
 
     // The agent restarts: same identity, new keys.
     let fresh = crate::sim::SimPeer::with_config(
         2,
         77,
-        coderctl_tailnet::stack::StackConfig::new(world.peers[1].address(), 9),
+        StackConfig::new(world.peers[1].address(), 9),
         Kind::Plain,
         world.now,
     );
@@ -97,11 +99,13 @@ fn a_changed_key_fails_the_old_connections_and_serves_new_ones() {
     world.peers[1].engine.stack().listen(80, 8).expect("free");
     world.introduce();
     let status = world.peers[0].engine.stack().status(old).expect("still named");
-    assert_eq!(status.ended, Some(coderctl_tailnet::stack::CloseReason::PeerGone));
+    assert_eq!(status.ended, Some(CloseReason::PeerGone));
     let now = world.now;
     let new = world.peers[0].engine.stack().connect(to, now).expect("addressable");
     world.run(MS(100));
-    assert!(world.peers[0].saw(|it| *it == Event::Stack(StackEvent::Connected(new))));
+    assert!(
+        world.peers[0].saw(|it| *it == Event::Stack(StackEvent::Tcp(TcpEvent::Connected(new))))
+    );
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn a_peer_that_left_takes_its_connections_along() {
     assert!(world.peers[0].saw(|event| *event == Event::PeerRemoved(peer)));
     assert!(world.peers[0].saw(|event| matches!(
         event,
-        Event::Stack(StackEvent::Closed(closed, _)) if *closed == id
+        Event::Stack(StackEvent::Tcp(TcpEvent::Ended(closed, _))) if *closed == id
     )));
 }
 

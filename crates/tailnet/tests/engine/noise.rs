@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use coderctl_tailnet::engine::Event;
-use coderctl_tailnet::stack::StackEvent;
+use coderctl_tailnet::stack::{StackEvent, TcpEvent};
 
 use crate::sim::traffic::{Drain, Source};
 use crate::sim::{Kind, LinkConfig, World, peer::region};
@@ -79,7 +79,7 @@ fn crossing_initiations_end_in_a_working_tunnel() {
     let id = world.peers[0].engine.stack().connect(to, now).expect("addressable");
     world.flush();
     world.run_until(MS(100), |world| {
-        world.peers[0].saw(|event| *event == Event::Stack(StackEvent::Connected(id)))
+        world.peers[0].saw(|event| *event == Event::Stack(StackEvent::Tcp(TcpEvent::Connected(id))))
     });
 }
 

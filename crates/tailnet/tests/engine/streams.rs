@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use coderctl_tailnet::engine::Event;
-use coderctl_tailnet::stack::{CloseReason, ConnectionId, RecvError, SendError, StackEvent};
+use coderctl_tailnet::stack::{
+    CloseReason, ConnectionId, RecvError, SendError, StackEvent, TcpEvent,
+};
 
 use crate::sim::traffic::{Drain, Source};
 use crate::sim::{LinkConfig, World};
@@ -19,7 +21,9 @@ fn open(world: &mut World) -> (ConnectionId, ConnectionId) {
     let mut there = None;
     world.run_until(Duration::from_secs(30), |world| {
         there = there.or_else(|| world.peers[1].engine.stack().accept(listener));
-        there.is_some() && world.peers[0].saw(|it| *it == Event::Stack(StackEvent::Connected(here)))
+        there.is_some()
+            && world.peers[0]
+                .saw(|it| *it == Event::Stack(StackEvent::Tcp(TcpEvent::Connected(here))))
     });
     let now = world.now;
     world.peers[1].engine.stack().unlisten(listener, now);
@@ -72,10 +76,9 @@ fn a_half_closed_connection_carries_the_other_direction() {
         world.flush();
         world.run(MS(100));
         let other = 1 - closer;
-        assert!(
-            world.peers[other]
-                .saw(|event| { *event == Event::Stack(StackEvent::PeerClosed(ends[other])) })
-        );
+        assert!(world.peers[other].saw(|event| {
+            *event == Event::Stack(StackEvent::Tcp(TcpEvent::PeerClosed(ends[other])))
+        }));
         let mut source = Source::new(ends[other], 5, 300_000);
         let mut drain = Drain::new(ends[closer], 5);
         world.run_until(Duration::from_secs(10), |world| {
@@ -103,7 +106,9 @@ fn nobody_listening_is_refused_within_a_round_trip() {
     let (now, to) = (world.now, world.peers[1].at(4444));
     let id = world.peers[0].engine.stack().connect(to, now).expect("addressable");
     let took = world.run_until(MS(200), |world| {
-        world.peers[0].saw(|event| *event == Event::Stack(StackEvent::Refused(id)))
+        world.peers[0].saw(|event| {
+            *event == Event::Stack(StackEvent::Tcp(TcpEvent::Ended(id, CloseReason::Refused)))
+        })
     });
     assert_eq!(took, MS(20));
     let stack = world.peers[0].engine.stack();
@@ -121,7 +126,10 @@ fn an_aborted_connection_is_reset_at_the_other_end() {
     assert_eq!(world.peers[0].engine.stack().status(here), None);
     world.flush();
     world.run(MS(50));
-    assert!(world.peers[1].saw(|event| *event == Event::Stack(StackEvent::Reset(there))));
+    assert!(
+        world.peers[1].saw(|event| *event
+            == Event::Stack(StackEvent::Tcp(TcpEvent::Ended(there, CloseReason::Reset))))
+    );
     let now = world.now;
     let sent = world.peers[1].engine.stack().send(there, &mut |room| room.len(), now);
     assert_eq!(sent, Err(SendError::Ended(CloseReason::Reset)));
@@ -158,8 +166,9 @@ fn a_dead_way_fails_a_sender_in_bounded_time() {
     source.pump(world.peers[0].engine.stack(), now).expect("fits");
     world.flush();
     let took = world.run_until(Duration::from_secs(60), |world| {
-        world.peers[0]
-            .saw(|event| *event == Event::Stack(StackEvent::Closed(here, CloseReason::TimedOut)))
+        world.peers[0].saw(|event| {
+            *event == Event::Stack(StackEvent::Tcp(TcpEvent::Ended(here, CloseReason::TimedOut)))
+        })
     });
     assert!(took >= Duration::from_secs(29) && took <= Duration::from_secs(31), "{took:?}");
     let now = world.now;
@@ -176,7 +185,7 @@ fn an_idle_dead_connection_is_noticed_by_keepalives() {
     world.run(Duration::from_secs(3600));
     for (who, id) in [(0, here), (1, there)] {
         let status = world.peers[who].engine.stack().status(id).expect("named");
-        assert!(status.established);
+        assert!(status.is_open());
     }
     world.links[0].config.loss = 1_000_000;
     world.links[1].config.loss = 1_000_000;
@@ -221,7 +230,7 @@ fn a_writer_that_was_cut_short_is_woken() {
         // The sender acts on events alone, the receiver on each step.
         let told = world.peers[0].events[seen..]
             .iter()
-            .any(|(_, event)| *event == Event::Stack(StackEvent::Writable(here)));
+            .any(|(_, event)| *event == Event::Stack(StackEvent::Tcp(TcpEvent::Writable(here))));
         seen = world.peers[0].events.len();
         if told {
             source.pump(world.peers[0].engine.stack(), now).expect("sends");
@@ -242,8 +251,8 @@ fn a_reader_that_acts_on_events_alone_misses_nothing() {
         let now = world.now;
         source.pump(world.peers[0].engine.stack(), now).expect("sends");
         let told = world.peers[1].events[seen..].iter().any(|(_, event)| {
-            *event == Event::Stack(StackEvent::Readable(there))
-                || *event == Event::Stack(StackEvent::PeerClosed(there))
+            *event == Event::Stack(StackEvent::Tcp(TcpEvent::Readable(there)))
+                || *event == Event::Stack(StackEvent::Tcp(TcpEvent::PeerClosed(there)))
         });
         seen = world.peers[1].events.len();
         told && drain.pump(world.peers[1].engine.stack(), now).expect("receives")
@@ -339,8 +348,8 @@ fn a_long_way_is_filled_without_overrunning_the_relay() {
         let (took, dropped) = upload(streams, 32 << 20, 42, link);
         let rate = (32 << 20) as f64 * 8.0 / took / 1e6;
         assert_eq!(dropped, 0, "the relay's queue overflowed");
-        // One stream is held to its receiver's window, 84 Mbit/s here.
-        assert!(rate > 60.0, "{streams} streams: {rate:.0} Mbit/s of 100");
+        // Half a second of it is the handshakes and slow start.
+        assert!(rate > 70.0, "{streams} streams: {rate:.0} Mbit/s of 100");
     }
 }
 
@@ -349,9 +358,9 @@ fn a_loss_in_a_short_queue_is_got_over() {
     let link = LinkConfig::delay(MS(1)).rate(400_000_000).queue(67);
     let (took, dropped) = carry(1, 64 << 20, 43, link);
     let rate = (64 << 20) as f64 * 8.0 / took / 1e6;
-    assert!((1..50).contains(&dropped), "{dropped} of 55,000 dropped");
-    // 130 when acknowledgements are gathered while the sender finds its rate.
-    assert!(rate > 170.0, "{rate:.0} Mbit/s of 400");
+    // Most of them in slow start, which ends by them.
+    assert!((1..400).contains(&dropped), "{dropped} of 55,000 dropped");
+    assert!(rate > 300.0, "{rate:.0} Mbit/s of 400");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use coderctl_tailnet::engine::{Engine, EngineConfig, Event};
 use coderctl_tailnet::ids::{NodeId, PeerId, RegionId};
 use coderctl_tailnet::keys::{DiscoPrivate, NodePrivate, NodePublic};
 use coderctl_tailnet::node::Node;
-use coderctl_tailnet::stack::{StackConfig, UserStack};
+use coderctl_tailnet::stack::{Stack, StackConfig};
 use coderctl_tailnet::wg::PlainTunnel;
 
 /// Which tunnel an engine uses.
@@ -54,7 +54,7 @@ impl SimPeer {
         let engine = match kind {
             Kind::Noise => Engine::new(EngineConfig { key: private, stack: config }, now),
             Kind::Plain => Engine::with_parts(
-                Box::new(UserStack::new(config, now)),
+                Stack::new(config, now),
                 Box::new(move |peer, _| {
                     Box::new(PlainTunnel::new(key.as_bytes(), peer.as_bytes()))
                 }),

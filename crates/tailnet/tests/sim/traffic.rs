@@ -26,7 +26,7 @@ impl Source {
     }
 
     /// Sends what fits; `true` when everything was sent and closed.
-    pub(crate) fn pump(&mut self, stack: &mut dyn Stack, now: Instant) -> Result<bool, SendError> {
+    pub(crate) fn pump(&mut self, stack: &mut Stack, now: Instant) -> Result<bool, SendError> {
         while self.sent < self.total {
             let (stream, sent, total) = (self.stream, &mut self.sent, self.total);
             let step = stack.send(
@@ -72,7 +72,7 @@ impl Drain {
     }
 
     /// Takes what is there; `true` after the end of the stream.
-    pub(crate) fn pump(&mut self, stack: &mut dyn Stack, now: Instant) -> Result<bool, RecvError> {
+    pub(crate) fn pump(&mut self, stack: &mut Stack, now: Instant) -> Result<bool, RecvError> {
         while !self.finished {
             let (stream, received, bite) = (self.stream, &mut self.received, self.bite);
             let step = stack.recv(
