@@ -10,6 +10,7 @@ the throughput rows, and Linux (/proc) for memory and CPU.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -20,12 +21,13 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from urllib.parse import urlsplit
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TICKS = os.sysconf("SC_CLK_TCK")
-ROWS = "version size ssh latency forward forward4 direct memory idle".split()
+ROWS = "version size ssh latency forward forward4 forward10 direct far echo memory idle".split()
 
 
 def run_once(command, env):
@@ -142,6 +144,92 @@ def iperf(port, seconds, *options):
     return report["end"]["sum_received"]["bits_per_second"] / 1e6
 
 
+@contextlib.contextmanager
+def serving(answer):
+    """A TCP server on a free port; `answer` gets each connection, in a thread."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                stream, _ = listener.accept()
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=answer, args=[stream], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listener.getsockname()[1]
+    listener.close()
+
+
+def echo(stream):
+    with contextlib.suppress(OSError), stream:
+        while data := stream.recv(4096):
+            stream.sendall(data)
+
+
+def round_trips(port, count):
+    """The median of so many, in milliseconds."""
+    with socket.create_connection(("127.0.0.1", port)) as stream:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        took = []
+        for _ in range(count):
+            begun = time.perf_counter()
+            stream.sendall(b"?")
+            assert stream.recv(1) == b"?"
+            took.append(1e3 * (time.perf_counter() - begun))
+    return statistics.median(took)
+
+
+def echo_beside_upload(binary, env, args):
+    """An echo alone, and beside an upload through the same tunnel, in milliseconds."""
+    with Iperf() as bulk, serving(echo) as quiet:
+        forward = Forward(binary, args.workspace, env, bulk.port, quiet)
+        alone = round_trips(forward.locals[1], 500)
+        upload = threading.Thread(target=iperf, args=[forward.local, args.seconds])
+        upload.start()
+        # Its slow start is over.
+        time.sleep(args.seconds / 4)
+        beside = round_trips(forward.locals[1], 100)
+        upload.join()
+        forward.close()
+    return alone, beside
+
+
+class Delayed:
+    """A deployment behind a proxy that holds every byte back; its environment."""
+
+    def __init__(self, env, one_way):
+        target = urlsplit(env["CODER_URL"])
+        self.proxy = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "delay_proxy.py"), str(target.port or 80), str(one_way)],
+            stdout=subprocess.PIPE, text=True,
+        )
+        self.env = {**env, "CODER_URL": f"http://127.0.0.1:{self.proxy.stdout.readline().strip()}"}
+
+    def __enter__(self):
+        return self.env
+
+    def __exit__(self, *_):
+        self.proxy.kill()
+        self.proxy.wait()
+
+
+def throughput(shapes, pair, args):
+    """Two lines for each shape: what it is, iperf3's options, the environment, what is wanted."""
+    for what, options, env, wanted in shapes:
+        samples, cpu = [[], []], [[], []]
+        for _ in range(args.rounds):
+            for slot, binary in enumerate(pair):
+                with Iperf() as server:
+                    forward = Forward(binary, args.workspace, env, server.port)
+                    mbits = iperf(forward.local, args.seconds, *options)
+                    samples[slot].append(mbits)
+                    cpu[slot].append(forward.cpu() / (mbits * args.seconds / 1e3))
+                    forward.close()
+        say("forward", what, *map(statistics.median, samples), "Mbit/s", wanted)
+        say("", "    its CPU", *map(statistics.median, cpu), "s/Gbit", "")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coderctl", default=os.path.join(HERE, "..", "target", "release", "coderctl"))
@@ -177,44 +265,43 @@ def main():
         say("ssh", "ssh -- true, peak memory", median(ours, 2) / 1024, median(theirs, 2) / 1024, "MiB", "")
 
     if "latency" in rows:
-        target = urlsplit(env["CODER_URL"])
-        proxy = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "delay_proxy.py"), str(target.port or 80), str(args.delay)],
-            stdout=subprocess.PIPE, text=True,
-        )
-        try:
-            slow = {**env, "CODER_URL": f"http://127.0.0.1:{proxy.stdout.readline().strip()}"}
+        with Delayed(env, args.delay) as slow:
             ours, theirs = interleave([[b, "ssh", args.workspace, "--", "true"] for b in pair], slow, args.rounds)
-        finally:
-            proxy.kill()
         say("latency", f"ssh -- true at {args.delay * 2e3:.0f} ms, wall", median(ours, 0), median(theirs, 0), "s", "≤ 0.58")
         print(f"          spread {spread(ours, 0)} against {spread(theirs, 0)}")
 
-    if {"forward", "forward4", "direct", "memory", "idle"} & set(rows) and not shutil.which("iperf3"):
+    throughputs = {"forward", "forward4", "forward10", "direct", "far"}
+    if (throughputs | {"echo", "memory", "idle"}) & set(rows) and not shutil.which("iperf3"):
         raise SystemExit("iperf3 is not installed")
 
-    if {"forward", "forward4", "direct"} & set(rows):
+    shapes = []
+    if "forward" in rows:
+        shapes += [("one stream up", [], env, "≥ 1.5"), ("one stream down", ["-R"], env, "≥ 1.5")]
+    for streams, name in (4, "four"), (10, "ten"):
+        if f"forward{streams}" in rows:
+            shapes += [(f"{name} streams up", ["-P", str(streams)], env, "≥ 1.5")]
+    if "direct" in rows:
         direct = {**env, "CODER_DISABLE_DIRECT_CONNECTIONS": "false"}
-        shapes = []
-        if "forward" in rows:
-            shapes += [("one stream up", [], env, "≥ 1.5"), ("one stream down", ["-R"], env, "≥ 1.5")]
-        if "forward4" in rows:
-            shapes += [("four streams up", ["-P", "4"], env, "≥ 1.2")]
-        if "direct" in rows:
-            # The first seconds are not counted: the path is being found.
-            found = ["-O", "2"]
-            shapes += [("direct, one stream up", found, direct, "≥ 3")]
-            shapes += [("direct, one stream down", [*found, "-R"], direct, "≥ 1.6")]
-        for what, options, way, wanted in shapes:
-            samples = [[], []]
-            for _ in range(args.rounds):
-                for slot, binary in enumerate(pair):
-                    with Iperf() as server:
-                        forward = Forward(binary, args.workspace, way, server.port)
-                        samples[slot].append(iperf(forward.local, args.seconds, *options))
-                        forward.close()
-            ours, theirs = map(statistics.median, samples)
-            say("forward", what, ours, theirs, "Mbit/s", wanted)
+        # The first seconds are not counted: the path is being found.
+        found = ["-O", "2"]
+        shapes += [("direct, one stream up", found, direct, "≥ 3")]
+        shapes += [("direct, one stream down", [*found, "-R"], direct, "≥ 1.6")]
+    throughput(shapes, pair, args)
+
+    if "far" in rows:
+        with Delayed(env, args.delay) as slow:
+            far = f"at {args.delay * 2e3:.0f} ms,"
+            shapes = [(f"{far} one stream up", [], slow, "≥ 1.5"), (f"{far} four streams up", ["-P", "4"], slow, "≥ 1.5")]
+            throughput([*shapes, (f"{far} one stream down", ["-R"], slow, "≥ 1.0")], pair, args)
+
+    if "echo" in rows:
+        measured = [[], []]
+        for _ in range(args.rounds):
+            for slot, binary in enumerate(pair):
+                measured[slot].append(echo_beside_upload(binary, env, args))
+        say("echo", "one byte there and back", *(median(it, 0) for it in measured), "ms", "")
+        say("echo", "    beside an upload", *(median(it, 1) for it in measured), "ms", "")
+        say("echo", "    beside ÷ alone", *(median(it, 1) / median(it, 0) for it in measured), "", "ours < 3")
 
     if "memory" in rows:
         idle, after = [], []

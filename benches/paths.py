@@ -18,10 +18,9 @@ import socket
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 
-from compare import HERE, Forward, Iperf, free_port, iperf
+from compare import HERE, Forward, Iperf, echo, free_port, iperf, round_trips, serving
 
 ROWS = "pair ssh ten beside echo first".split()
 CIPHER = "chacha20-poly1305@openssh.com"
@@ -80,46 +79,10 @@ def listening(port, child):
         time.sleep(0.01)
 
 
-@contextlib.contextmanager
-def serving(answer):
-    """A TCP server on a free port; `answer` gets each connection, in a thread."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-
-    def accept():
-        with contextlib.suppress(OSError):
-            while True:
-                stream, _ = listener.accept()
-                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=answer, args=[stream], daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield listener.getsockname()[1]
-    listener.close()
-
-
-def echo(stream):
-    with contextlib.suppress(OSError), stream:
-        while data := stream.recv(4096):
-            stream.sendall(data)
-
-
 def greet(stream):
     with contextlib.suppress(OSError), stream:
         stream.sendall(b"!")
         stream.recv(1)
-
-
-def round_trips(port, count):
-    """The median of so many, in milliseconds."""
-    with socket.create_connection(("127.0.0.1", port)) as stream:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        took = []
-        for _ in range(count):
-            begun = time.perf_counter()
-            stream.sendall(b"?")
-            assert stream.recv(1) == b"?"
-            took.append(1e3 * (time.perf_counter() - begun))
-    return statistics.median(took)
 
 
 def first_bytes(port, count):
