@@ -49,6 +49,56 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// One of each.
+    #[cfg(test)]
+    pub(crate) const NAMED: [Self; 19] = [
+        Self::Other,
+        Self::Usage,
+        Self::CannotRun,
+        Self::NoCommand,
+        Self::Signal(15),
+        Self::Login,
+        Self::Workspace,
+        Self::Agent,
+        Self::Stopped,
+        Self::Build,
+        Self::Deleted,
+        Self::AgentState,
+        Self::Timeout,
+        Self::Server,
+        Self::Tunnel,
+        Self::Local,
+        Self::Remote,
+        Self::Protocol,
+        Self::Lost,
+    ];
+
+    /// Its name for programs, which stays.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::CannotRun => "cannot_run",
+            Self::NoCommand => "no_command",
+            Self::Signal(_) => "signal",
+            Self::Login => "login",
+            Self::Workspace => "workspace",
+            Self::Agent => "agent",
+            Self::Stopped => "stopped",
+            Self::Build => "build",
+            Self::Deleted => "deleted",
+            Self::AgentState => "agent_state",
+            Self::Timeout => "timeout",
+            Self::Server => "server",
+            Self::Tunnel => "tunnel",
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Protocol => "protocol",
+            Self::Lost => "lost",
+        }
+    }
+
     /// The process's exit code for this kind.
     #[must_use]
     pub fn code(self) -> u8 {

@@ -4,8 +4,8 @@
 //! error ─┐
 //! warn  ─┤                      ┌─ a terminal: live spinners, lines above them, colour
 //! line  ─┼─► Ui ─► escape ─► stderr ─ a pipe or file: plain lines
-//! log   ─┤                      └─ -q: errors and warnings only
-//! stage ─┘
+//! log   ─┤     │                └─ -q: errors and warnings only
+//! stage ─┘     └─► events: the same as JSON, instead of that or beside it
 //! data  ───► stdout, unchanged, never anything else
 //! ```
 //!
@@ -13,7 +13,9 @@
 //! neither move the cursor nor pretend to be another line. While a shell owns the terminal
 //! ([`Ui::suspend`]), spinners are hidden and lines end the way a raw terminal needs.
 
+mod bar;
 mod escape;
+mod events;
 mod output;
 mod prompt;
 mod stage;
@@ -30,12 +32,15 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
+pub use bar::{Bar, amount};
 pub use escape::{escape, escape_json, plain, quoted};
+pub use events::{Events, descriptor};
 pub use output::Capture;
 pub use prompt::{EchoOff, read_line};
 pub use stage::Stage;
 
 use crate::error::CommandError;
+use events::{Ear, Event, Level};
 use output::Sink;
 
 /// How a [`Ui`] behaves. The default is that of a command without flags.
@@ -47,6 +52,8 @@ pub struct Options {
     pub verbose: bool,
     /// `--force-tty`: behave as if stdin, stdout and stderr were terminals.
     pub force_tty: bool,
+    /// `--events`: where what happens is told as JSON.
+    pub events: Option<Events>,
 }
 
 /// The way to the user. Cheap to clone; clones speak through the same mouth.
@@ -62,6 +69,7 @@ struct Inner {
     live: bool,
     colour: bool,
     bars: MultiProgress,
+    ear: Ear,
     /// Held for one line at a time, so that lines never mix.
     mouth: Mutex<()>,
     suspended: AtomicUsize,
@@ -69,7 +77,7 @@ struct Inner {
 
 impl Default for Ui {
     fn default() -> Self {
-        Self::new(Options::default())
+        Self::on_stderr(Options::default(), Ear::Nobody)
     }
 }
 
@@ -83,27 +91,36 @@ pub fn last_words(text: &str) {
 }
 
 impl Ui {
-    /// Speaks on the process's stderr.
-    #[must_use]
-    pub fn new(options: Options) -> Self {
+    /// Speaks on the process's stderr, and tells events where the options say.
+    ///
+    /// # Errors
+    /// The descriptor for events is not open for writing.
+    pub fn new(options: Options) -> io::Result<Self> {
+        Ok(Self::on_stderr(options, Ear::open(options.events)?))
+    }
+
+    fn on_stderr(options: Options, ear: Ear) -> Self {
         let terminal = options.force_tty || io::stderr().is_terminal();
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
         let dumb = matches!(variable("TERM").as_str(), "" | "dumb");
         let forced = !matches!(variable("CLICOLOR_FORCE").as_str(), "" | "0");
         let refused = !variable("NO_COLOR").is_empty() || variable("CLICOLOR") == "0";
-        let live = terminal && !dumb && !options.quiet;
+        // What CI keeps is read later: nothing moves in it, even if it has a terminal.
+        let kept = !matches!(variable("CI").as_str(), "" | "false" | "0");
+        let live = terminal && !dumb && !kept && !options.quiet && !ear.is_instead();
         let colour = !refused && (forced || (terminal && !dumb));
-        Self::with(options, Sink::Stderr, live, colour)
+        Self::with(options, Sink::Stderr, ear, live, colour)
     }
 
     /// Speaks into memory, as plain lines: for tests of what would be said.
     #[must_use]
     pub fn captured(options: Options) -> (Self, Capture) {
         let capture = Capture::default();
-        (Self::with(options, Sink::Memory(capture.clone()), false, false), capture)
+        let ear = if options.events == Some(Events::Stderr) { Ear::Instead } else { Ear::Nobody };
+        (Self::with(options, Sink::Memory(capture.clone()), ear, false, false), capture)
     }
 
-    fn with(options: Options, sink: Sink, live: bool, colour: bool) -> Self {
+    fn with(options: Options, sink: Sink, ear: Ear, live: bool, colour: bool) -> Self {
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Self {
             inner: Arc::new(Inner {
@@ -112,6 +129,7 @@ impl Ui {
                 live,
                 colour,
                 bars: MultiProgress::with_draw_target(target),
+                ear,
                 mouth: Mutex::new(()),
                 suspended: AtomicUsize::new(0),
             }),
@@ -120,25 +138,44 @@ impl Ui {
 
     /// Says one thing of interest; silent under `-q`.
     pub fn line(&self, text: impl Display) {
-        if !self.inner.options.quiet {
-            self.say("", "", &text.to_string());
-        }
+        self.said(Level::Info, "", "", &text.to_string());
     }
 
     /// Says what the user can do next; silent under `-q`.
     pub fn hint(&self, text: impl Display) {
-        if !self.inner.options.quiet {
-            self.say("hint: ", CYAN, &text.to_string());
-        }
+        self.said(Level::Hint, "hint: ", CYAN, &text.to_string());
     }
 
     /// Says what is unexpected but does not end the command.
     pub fn warn(&self, text: impl Display) {
-        self.say("warning: ", YELLOW, &text.to_string());
+        self.said(Level::Warning, "warning: ", YELLOW, &text.to_string());
+    }
+
+    fn said(&self, level: Level, prefix: &str, colour: &str, text: &str) {
+        let event = Event::Said { level, text };
+        self.tell(&event);
+        if event.matters() || !self.inner.options.quiet {
+            self.say(prefix, colour, text);
+        }
+    }
+
+    /// Tells an event to whoever wants to hear of events.
+    fn tell(&self, event: &Event<'_>) {
+        let inner = &self.inner;
+        if inner.ear.is_there() && (event.matters() || !inner.options.quiet) {
+            let _mouth = inner.mouth.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.ear.tell(event, &inner.sink);
+        }
+    }
+
+    /// Tells that the command is over, with its exit code.
+    pub fn finished(&self, code: u8) {
+        self.tell(&Event::Finished { code });
     }
 
     /// Says why the command ended, with its hints. With `-v` each cause has its own line.
     pub fn error(&self, error: &CommandError) {
+        self.tell(&Event::error(error));
         if self.inner.options.verbose {
             let mut causes = error.source.chain();
             self.say("error: ", RED, &causes.next().map(ToString::to_string).unwrap_or_default());
@@ -148,23 +185,24 @@ impl Ui {
         } else {
             self.say("error: ", RED, &error.to_string());
         }
-        for hint in &error.hints {
-            self.hint(hint);
+        if !self.inner.options.quiet {
+            error.hints.iter().for_each(|hint| self.say("hint: ", CYAN, hint));
         }
     }
 
     /// Shows one line of a log: `source` is `build` or the name of a start script. Colours in it
     /// are dropped, all other escapes made visible. Silent under `-q`.
     pub fn log(&self, source: &str, line: &str) {
+        let text = escape::without_colours(line.trim_end());
+        self.tell(&Event::Log { source, text: &text });
         if !self.inner.options.quiet {
-            let text = escape::without_colours(line.trim_end());
             self.say(&format!("{} | ", escape(source)), DIM, &text);
         }
     }
 
     /// Shows one record of the debug log, however quiet the rest is: it was asked for.
     pub fn debug(&self, record: &str) {
-        self.say("", "", record);
+        self.said(Level::Debug, "", "", record.trim_end());
     }
 
     /// Shows what clap says about wrong usage: several lines that keep their shape.
@@ -198,6 +236,12 @@ impl Ui {
         Stage::begin(self, escape(&text.to_string()).into_owned(), false)
     }
 
+    /// Begins something whose progress is counted in bytes.
+    #[must_use = "a bar that is dropped is gone"]
+    pub fn bar(&self, text: impl Display) -> Bar {
+        Bar::begin(self, escape(&text.to_string()).into_owned())
+    }
+
     /// Gives the terminal to a shell until the guard is dropped: spinners vanish, and lines that
     /// are said meanwhile return the carriage themselves.
     #[must_use = "the terminal is taken back when the guard is dropped"]
@@ -221,7 +265,8 @@ impl Ui {
     /// Whether a person can be asked: stdin and stderr are terminals.
     #[must_use]
     pub fn can_ask(&self) -> bool {
-        self.inner.options.force_tty || (io::stdin().is_terminal() && io::stderr().is_terminal())
+        let terminals = || io::stdin().is_terminal() && io::stderr().is_terminal();
+        !self.inner.ear.is_instead() && (self.inner.options.force_tty || terminals())
     }
 
     /// Whether `-v` was given.
@@ -246,6 +291,9 @@ impl Ui {
     /// so that no text can pretend to be another line.
     fn say(&self, prefix: &str, colour: &str, text: &str) {
         let inner = &self.inner;
+        if inner.ear.is_instead() {
+            return;
+        }
         let raw = inner.suspended.load(Ordering::SeqCst) > 0;
         let end = if raw { "\r\n" } else { "\n" };
         let indent = " ".repeat(prefix.chars().count().max(2));
@@ -329,6 +377,26 @@ mod tests {
         let (ui, said) = Ui::captured(Options::default());
         ui.log("build", "\x1b[1;32mApply complete!\x1b[0m\x1b]0;title\x07\r\n");
         assert_eq!(said.stderr(), "build | Apply complete!\\x1b]0;title\\x07\n");
+    }
+
+    #[test]
+    fn events_stand_in_place_of_text() {
+        let events = Some(Events::Stderr);
+        let (ui, said) = Ui::captured(Options { quiet: true, events, ..Options::default() });
+        ui.line("not this");
+        ui.stage("nor this").finish();
+        ui.warn("careful \x1b");
+        ui.error(&CommandError::new(Kind::Timeout, anyhow::anyhow!("b").context("a")).hint("c"));
+        ui.finished(207);
+        let said = said.stderr();
+        let lines: Vec<serde_json::Value> =
+            said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(names, ["said", "error", "finished"]);
+        assert_eq!(lines[0]["text"], "careful \u{1b}");
+        let error = (&lines[1]["kind"], &lines[1]["text"], &lines[1]["causes"][0]);
+        assert_eq!(error, (&"timeout".into(), &"a: b".into(), &"b".into()));
+        assert_eq!(lines[1]["hints"][0], "c");
     }
 
     #[test]

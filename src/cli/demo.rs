@@ -88,6 +88,8 @@ pub(super) fn instruct(cli: &mut Cli, outer: &Global, demo: &Demo) {
     inner.verbose.splice(0..0, outer.verbose.iter().copied());
     inner.quiet |= outer.quiet;
     inner.force_tty |= outer.force_tty;
+    inner.events = inner.events.or(outer.events);
+    inner.events_fd = inner.events_fd.or(outer.events_fd);
 }
 
 /// A deployment in a thread of its own, for as long as one command runs.

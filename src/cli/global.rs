@@ -8,7 +8,7 @@ use super::spelling;
 use crate::{
     api::Token,
     error::{CommandError, Kind},
-    ui,
+    ui::{self, Ui},
 };
 
 /// The flags themselves, as typed.
@@ -88,6 +88,21 @@ pub(super) struct Global {
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
+    /// Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)
+    #[arg(
+        long,
+        env = "CODERCTL_EVENTS",
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_short_help = true
+    )]
+    pub events: Option<EventFormat>,
+
+    /// Inherited descriptor for that; text stays on stderr then
+    #[arg(long, global = true, value_name = "NUMBER", requires = "events", hide_short_help = true)]
+    pub events_fd: Option<u32>,
+
     /// Time limit of each request to the server
     #[arg(long, env = "CODERCTL_HTTP_TIMEOUT", global = true, hide = true, value_name = "DURATION",
           value_parser = spelling::duration)]
@@ -102,8 +117,30 @@ impl Global {
 
     /// How to speak to the user.
     pub(super) fn ui_options(&self) -> ui::Options {
-        ui::Options { quiet: self.quiet, verbose: self.verbosity() > 0, force_tty: self.force_tty }
+        let events = self.events.map(|EventFormat::Json| match self.events_fd {
+            Some(number) => ui::Events::Descriptor(number),
+            None => ui::Events::Stderr,
+        });
+        let (quiet, verbose) = (self.quiet, self.verbosity() > 0);
+        ui::Options { quiet, verbose, force_tty: self.force_tty, events }
     }
+
+    /// The way to the user.
+    pub(super) fn ui(&self) -> Result<Ui, CommandError> {
+        Ui::new(self.ui_options()).map_err(|error| {
+            let number = self.events_fd.unwrap_or_default();
+            let what = format!("cannot write to descriptor {number} of --events-fd");
+            CommandError::new(Kind::Local, anyhow::Error::new(error).context(what))
+                .hint("open it for writing in the calling shell, e.g. 3>events")
+        })
+    }
+}
+
+/// What events are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum EventFormat {
+    /// One object on a line
+    Json,
 }
 
 /// Headers for every request, a list that grows wherever on the line it is given.

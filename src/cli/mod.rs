@@ -145,25 +145,33 @@ fn parse_and_run() -> ExitCode {
     if let Subcommand::Demo(args) = cli.command {
         return run_demo(args, &cli.global);
     }
-    let ui = Ui::new(cli.global.ui_options());
+    let ui = match cli.global.ui() {
+        Ok(ui) => ui,
+        Err(error) => return conclude(Err(error), &Ui::default()),
+    };
     conclude(run(cli, token_source, None, &ui), &ui)
 }
 
 fn conclude(result: Result<u8, CommandError>, ui: &Ui) -> ExitCode {
-    ExitCode::from(match result {
+    let code = match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             ui.error(&error);
             error.kind.code()
         }
-    })
+    };
+    ui.finished(code);
+    ExitCode::from(code)
 }
 
 /// Runs a command on a deployment that lasts as long as it does.
 #[cfg(feature = "embedded")]
 fn run_demo(args: demo::Args, outer: &Global) -> ExitCode {
-    let ui = Ui::new(outer.ui_options());
+    let ui = match outer.ui() {
+        Ok(ui) => ui,
+        Err(error) => return conclude(Err(error), &Ui::default()),
+    };
     let words = match args.unfold() {
         Ok(words) => words,
         Err(error) => return conclude(Err(error), &ui),
@@ -178,7 +186,10 @@ fn run_demo(args: demo::Args, outer: &Global) -> ExitCode {
         Err(error) => return conclude(Err(error), &ui),
     };
     demo::instruct(&mut cli, outer, &demo);
-    let ui = Ui::new(cli.global.ui_options());
+    let ui = match cli.global.ui() {
+        Ok(ui) => ui,
+        Err(error) => return conclude(Err(error), &ui),
+    };
     let result = run(cli, token_source, Some(&demo::INSIDE), &ui);
     demo.end(&ui);
     conclude(result, &ui)

@@ -9,10 +9,13 @@ use futures_util::FutureExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::Ui;
+use super::{
+    Ui,
+    events::{Event, Outcome},
+};
 
 /// How often a spinner turns: smooth to the eye, nothing to the processor.
-const TURN: Duration = Duration::from_millis(100);
+pub(super) const TURN: Duration = Duration::from_millis(100);
 
 /// How long something brief stays untold: what is over by then is not worth a flicker.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -26,6 +29,7 @@ pub struct Stage {
     begun: Instant,
     spinner: Spinner,
     told: bool,
+    outcome: Outcome,
 }
 
 impl Stage {
@@ -35,36 +39,44 @@ impl Stage {
             Ok(runtime) if !told => Spinner::later(ui.clone(), text.clone(), &runtime),
             Ok(_) | Err(_) => Spinner::Now(spin(ui, &text)),
         };
-        if told && !ui.inner.live {
-            ui.line(format_args!("==> {text}"));
+        ui.tell(&Event::Began { step: &text });
+        if told && !ui.inner.live && !ui.is_quiet() {
+            ui.say("", "", &format!("==> {text}"));
         }
-        Self { ui: ui.clone(), text, begun: Instant::now(), spinner, told }
+        let outcome = Outcome::BrokenOff;
+        Self { ui: ui.clone(), text, begun: Instant::now(), spinner, told, outcome }
     }
 
     /// It is done.
     pub fn finish(self) {
-        self.end("✔");
+        self.end(Outcome::Done);
     }
 
     /// It failed; the reason is told by whoever ends the command.
     pub fn fail(self) {
-        self.end("✘");
+        self.end(Outcome::Failed);
     }
 
-    fn end(mut self, mark: &str) {
-        self.spinner.clear();
-        let took = self.begun.elapsed();
-        if self.told {
-            self.ui.line(format_args!("=== {mark} {} [{}]", self.text, duration(took)));
-        } else {
-            self.ui.verbose(&self.text, took);
-        }
+    fn end(mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
         self.spinner.clear();
+        let (took, step, outcome) = (self.begun.elapsed(), &self.text, self.outcome);
+        self.ui.tell(&Event::Ended { step, outcome, seconds: took.as_secs_f64() });
+        let mark = match outcome {
+            Outcome::Done => "✔",
+            Outcome::Failed => "✘",
+            Outcome::BrokenOff => return,
+        };
+        if !self.told {
+            self.ui.verbose(step, took);
+        } else if !self.ui.is_quiet() {
+            self.ui.say("", "", &format!("=== {mark} {step} [{}]", duration(took)));
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     error::{CommandError, Kind},
-    ui::Ui,
+    ui::{self, Ui},
 };
 
 /// Whom to tell.
@@ -143,10 +143,8 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// A descriptor by its number, as the system's file for it. (To take over the descriptor itself
-/// would need `unsafe`: nobody knows who else uses it.)
 fn open_descriptor(number: u32) -> Result<File, CommandError> {
-    OpenOptions::new().write(true).open(format!("/dev/fd/{number}")).map_err(|error| {
+    ui::descriptor(number).map_err(|error| {
         cannot(&format!("write to descriptor {number} of --ready-fd"), error)
             .hint("open it for writing in the calling shell, e.g. 3>ready or 3> >(reader)")
     })
