@@ -10,6 +10,7 @@
 mod agent;
 mod bug;
 mod build;
+mod config_ssh;
 mod create;
 mod deadlines;
 mod delete;
@@ -93,6 +94,7 @@ enum Subcommand {
     Ssh(Box<ssh::Args>),
     #[command(visible_alias = "tunnel")]
     PortForward(port_forward::Args),
+    ConfigSsh(config_ssh::Args),
     Ping(ping::Args),
     Speedtest(speedtest::Args),
     Netcheck(netcheck::Args),
@@ -270,6 +272,7 @@ fn run(
         Subcommand::Show(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
+        Subcommand::ConfigSsh(args) => &args.headers,
         Subcommand::Ping(args) => &args.headers,
         Subcommand::Speedtest(args) => &args.headers,
         Subcommand::Netcheck(args) => &args.headers,
@@ -308,6 +311,7 @@ fn run(
             Subcommand::Show(args) => until_signal(show::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
+            Subcommand::ConfigSsh(args) => until_signal(config_ssh::run(args, &environment)).await,
             Subcommand::Ping(args) => ping::run(args, &environment).await,
             Subcommand::Speedtest(args) => speedtest::run(args, &environment).await,
             Subcommand::Netcheck(args) => until_signal(netcheck::run(args, &environment)).await,
