@@ -1,9 +1,10 @@
-//! What runs on a tunnel: port-forward, shell, exec, stdio, ping, speedtest.
+//! What runs on a tunnel: port-forward, shell, exec, stdio, cp, ping, speedtest.
 //!
 //! An app is started once and runs as one task. Through its [`Context`] it is *attached* to a
 //! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
 //! to close once, and ends with an [`End`]. Apps know the [`Tunnel`] trait and nothing below it.
 
+pub mod cp;
 pub mod exec;
 pub mod forward_spec;
 pub mod local;
@@ -12,6 +13,7 @@ pub mod port_forward;
 pub(crate) mod report;
 pub mod run_under;
 pub mod session;
+mod sftp;
 pub mod shell;
 pub mod speedtest;
 pub mod stdio;

@@ -166,7 +166,11 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
     end
 }
 
-async fn open(tunnel: &dyn Tunnel, remote: &Remote) -> Result<(Client, Session), CommandError> {
+/// Opens a session.
+pub(super) async fn open(
+    tunnel: &dyn Tunnel,
+    remote: &Remote,
+) -> Result<(Client, Session), CommandError> {
     let mut options = Options::new(remote.request.clone());
     options.env.clone_from(&remote.env);
     options.pty = remote.tty.then(terminal::pty);
@@ -349,7 +353,7 @@ async fn at(until: Option<Instant>) {
 }
 
 /// Takes leave of the server, as far as that takes no time.
-async fn finish(client: Option<Client>) {
+pub(super) async fn finish(client: Option<Client>) {
     if let Some(client) = client
         && timeout(GOODBYE, client.close()).await.is_err()
     {

@@ -11,6 +11,7 @@ mod agent;
 mod bug;
 mod build;
 mod config_ssh;
+mod cp;
 mod create;
 mod deadlines;
 mod delete;
@@ -94,6 +95,7 @@ enum Subcommand {
     Ssh(Box<ssh::Args>),
     #[command(visible_alias = "tunnel")]
     PortForward(port_forward::Args),
+    Cp(cp::Args),
     ConfigSsh(config_ssh::Args),
     Ping(ping::Args),
     Speedtest(speedtest::Args),
@@ -272,6 +274,7 @@ fn run(
         Subcommand::Show(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
+        Subcommand::Cp(args) => &args.headers,
         Subcommand::ConfigSsh(args) => &args.headers,
         Subcommand::Ping(args) => &args.headers,
         Subcommand::Speedtest(args) => &args.headers,
@@ -311,6 +314,7 @@ fn run(
             Subcommand::Show(args) => until_signal(show::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
+            Subcommand::Cp(args) => cp::run(args, &environment).await,
             Subcommand::ConfigSsh(args) => until_signal(config_ssh::run(args, &environment)).await,
             Subcommand::Ping(args) => ping::run(args, &environment).await,
             Subcommand::Speedtest(args) => speedtest::run(args, &environment).await,

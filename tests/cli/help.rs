@@ -2,7 +2,7 @@
 
 use crate::support::{Home, assert_golden};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 23] = [
     "login",
     "logout",
     "whoami",
@@ -10,6 +10,8 @@ const COMMANDS: [&str; 21] = [
     "show",
     "ssh",
     "port-forward",
+    "cp",
+    "config-ssh",
     "ping",
     "speedtest",
     "netcheck",

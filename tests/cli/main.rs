@@ -8,6 +8,9 @@
 
 mod account;
 mod bad_input;
+mod config_ssh;
+mod copies;
+mod events;
 mod help;
 mod list;
 mod login;

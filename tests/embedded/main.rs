@@ -7,9 +7,11 @@
 
 mod claims;
 mod commands;
+mod configured;
 mod crash;
 mod demo;
 mod ends;
+mod files;
 mod forwards;
 mod limits;
 mod measuring;
