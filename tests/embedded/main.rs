@@ -11,6 +11,7 @@ mod configured;
 mod crash;
 mod demo;
 mod ends;
+mod examples;
 mod files;
 mod forwards;
 mod limits;
