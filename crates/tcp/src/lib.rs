@@ -41,6 +41,7 @@
 //! closed first repeats the last acknowledgement for some time (`linger`; RFC 9293, 3.6). What is
 //! read no longer is answered with a RST, and a RST that may be anybody's is asked about (RFC 5961).
 
+mod checksum;
 mod config;
 pub mod congestion;
 mod connection;
@@ -57,6 +58,7 @@ mod tcp;
 mod time;
 mod timers;
 
+pub use checksum::checksum;
 pub use config::{Config, MTU};
 pub use congestion::Congestion;
 pub use connection::State;

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use bytes::{BufMut, BytesMut};
+use coderctl_tcp::checksum;
 
 use super::IPV6_HEADER;
 
@@ -35,25 +36,6 @@ pub fn echo_reply(source: Ipv6Addr, destination: Ipv6Addr, body: &[u8]) -> Bytes
     let sum = checksum(&source, &destination, 58, &packet[IPV6_HEADER..]);
     packet[IPV6_HEADER + 2..IPV6_HEADER + 4].copy_from_slice(&sum.to_be_bytes());
     packet
-}
-
-/// The Internet checksum over the IPv6 pseudo header and `payload` (RFC 8200, 8.1). Zero over a
-/// payload that already holds its checksum means it is right.
-pub fn checksum(source: &Ipv6Addr, destination: &Ipv6Addr, protocol: u8, payload: &[u8]) -> u16 {
-    let mut sum = u64::from(protocol) + payload.len() as u64;
-    for part in [&source.octets()[..], &destination.octets()[..], payload] {
-        let mut words = part.chunks_exact(2);
-        for word in &mut words {
-            sum += u64::from(u16::from_be_bytes([word[0], word[1]]));
-        }
-        if let [last] = words.remainder() {
-            sum += u64::from(*last) << 8;
-        }
-    }
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !truncate(sum as usize)
 }
 
 fn ipv6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, payload_len: usize) -> BytesMut {

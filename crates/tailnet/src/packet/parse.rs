@@ -108,7 +108,7 @@ fn udp<'a>(
     }
     let datagram = payload.get(..len).ok_or(PacketError::Length)?;
     // IPv6 has no datagrams without checksum (RFC 8200, 8.1).
-    if header[6..8] == [0, 0] || super::build::checksum(source, destination, 17, datagram) != 0 {
+    if header[6..8] == [0, 0] || coderctl_tcp::checksum(source, destination, 17, datagram) != 0 {
         return Err(PacketError::Checksum);
     }
     Ok(Upper::Udp {
@@ -124,7 +124,7 @@ fn icmp<'a>(
     payload: &'a [u8],
 ) -> Result<Upper<'a>, PacketError> {
     let header: &[u8; 4] = payload.first_chunk().ok_or(PacketError::Length)?;
-    if super::build::checksum(source, destination, 58, payload) != 0 {
+    if coderctl_tcp::checksum(source, destination, 58, payload) != 0 {
         return Err(PacketError::Checksum);
     }
     Ok(match (header[0], header[1]) {

@@ -39,7 +39,7 @@ fn summed(world: &World, protocol: u8, at: usize, mut upper: Vec<u8>) -> Vec<u8>
     let (from, to) = (world.peers[0].address(), world.peers[1].address());
     if let Some(field) = upper.get_mut(at..at + 2) {
         field.fill(0);
-        let sum = build::checksum(&from, &to, protocol, &upper);
+        let sum = coderctl_tcp::checksum(&from, &to, protocol, &upper);
         upper[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     packet(world, protocol, &upper)
