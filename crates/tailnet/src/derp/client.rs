@@ -32,6 +32,10 @@ pub const PROBE_AFTER: Duration = Duration::from_secs(10);
 /// See [`PROBE_AFTER`].
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long that may take where the network has just become another one: a few round trips of the
+/// slowest way. (coder/tailscale: wgengine/magicsock/derp.go, `maybeCloseDERPsOnRebind`, waits 3 s.)
+pub const DOUBT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Pings of the relay that wait for an answer at most, so that one that never reads the answers
 /// cannot fill our memory.
 const MAX_PONGS: usize = 64;

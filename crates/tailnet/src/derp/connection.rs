@@ -15,7 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::carrier::Carrier;
-use super::client::{Client, ClientError, Event, PROBE_AFTER, PROBE_TIMEOUT, READ_TIMEOUT};
+use super::client::{
+    Client, ClientError, DOUBT_TIMEOUT, Event, PROBE_AFTER, PROBE_TIMEOUT, READ_TIMEOUT,
+};
 use super::dial::{BoxStream, Dial, DialError};
 use super::frame::Frame;
 use super::outbox::{Outbox, SendError};
@@ -33,6 +35,9 @@ const READ_BUFFER: usize = 64 << 10;
 
 /// Less room than this is not worth a read.
 const MIN_READ: usize = 16 << 10;
+
+/// Asks a relay for a sign of life.
+const PROBE: Frame = Frame::Ping(*b"there?\0\0");
 
 /// Batches of events between the reader and its user.
 const QUEUED_BATCHES: usize = 16;
@@ -220,27 +225,38 @@ async fn read(
 
 /// Reads once. A relay that stays silent while we write to it is asked whether it is there: one
 /// that is frozen, or a network that is gone, would otherwise be noticed after [`READ_TIMEOUT`].
+/// Where the network has just changed it is asked at once.
 async fn fill(
     reader: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
     outbox: &Outbox,
 ) -> Result<(), ConnectionError> {
-    let (mut silent, mut asked) = (Duration::ZERO, false);
+    let mut silent = Duration::ZERO;
+    // How long the answer may take, once the relay was asked.
+    let mut asked = None;
     while silent < READ_TIMEOUT {
-        let patience = if asked { PROBE_TIMEOUT } else { PROBE_AFTER };
-        match timeout(patience, reader.read_buf(buffer)).await {
+        let patience = asked.unwrap_or(PROBE_AFTER);
+        let read = tokio::select! {
+            read = timeout(patience, reader.read_buf(buffer)) => read,
+            () = outbox.doubted() => {
+                outbox.put_frame(&PROBE);
+                asked = Some(DOUBT_TIMEOUT);
+                continue;
+            }
+        };
+        match read {
             Ok(Ok(0)) => return Err(ConnectionError::Closed),
             Ok(Ok(_)) => {
                 outbox.heard();
                 return Ok(());
             }
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) if asked => return Err(ConnectionError::Silent(silent + patience)),
+            Err(_) if asked.is_some() => return Err(ConnectionError::Silent(silent + patience)),
             Err(_) => silent += patience,
         }
         if outbox.is_unanswered() {
-            outbox.put_frame(&Frame::Ping(*b"there?\0\0"));
-            asked = true;
+            outbox.put_frame(&PROBE);
+            asked = Some(PROBE_TIMEOUT);
         }
     }
     Err(ConnectionError::Silent(silent))

@@ -27,6 +27,8 @@ pub(super) struct Outbox {
     inner: Mutex<Inner>,
     filled: Notify,
     emptied: Notify,
+    /// The network is another one.
+    doubt: Notify,
     /// Shared by all relays: somebody who was refused may try again.
     room: Arc<Notify>,
 }
@@ -62,7 +64,8 @@ pub enum SendError {
 
 impl Outbox {
     pub(super) fn new(room: Arc<Notify>) -> Self {
-        Outbox { inner: Mutex::default(), filled: Notify::new(), emptied: Notify::new(), room }
+        let (filled, emptied, doubt) = (Notify::new(), Notify::new(), Notify::new());
+        Outbox { inner: Mutex::default(), filled, emptied, doubt, room }
     }
 
     /// Appends a packet. One above the relay's rate is dropped, which is no error: delivery is
@@ -113,6 +116,16 @@ impl Outbox {
     /// Whether something was written since the relay was heard last.
     pub(super) fn is_unanswered(&self) -> bool {
         self.lock().unanswered
+    }
+
+    /// The network is another one: the connection may be dead, and a failed one may be tried again.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Waits for that. Cancel safe; for one waiting task.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
     }
 
     /// The relay said what it accepts.

@@ -283,6 +283,15 @@ impl Relays {
         self.measure();
     }
 
+    /// The network is another one: connections that do not prove at once that they live are made
+    /// anew, those that could not be made are tried again, and the regions are measured.
+    pub fn network_changed(&self) {
+        for link in self.shared.lock().links.values() {
+            link.outbox.doubt();
+        }
+        self.measure();
+    }
+
     /// Listens in another region from now on.
     pub fn set_home(&self, home: RegionId) {
         let mut state = self.shared.lock();

@@ -82,7 +82,7 @@ impl Pump {
         if self.sleep.slept(now, SystemTime::now()) {
             tracing::debug!("the machine slept");
             core.engine.network_changed(now);
-            self.relays.measure();
+            self.relays.network_changed();
         }
         let udp = self.direct.as_mut().map(|direct| &mut direct.udp);
         let mut sink = Sink { relays: &self.relays, held: &mut self.held, udp, left: TURN };
@@ -109,7 +109,7 @@ impl Pump {
                 tracing::debug!(?addresses, "addresses of this machine");
                 engine.set_local(direct.udp.ports(), addresses, now);
                 engine.network_changed(now);
-                self.relays.measure();
+                self.relays.network_changed();
             }
             News::Servers(servers) => {
                 tracing::debug!(?servers, "STUN servers");

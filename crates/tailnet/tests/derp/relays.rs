@@ -272,6 +272,46 @@ async fn what_is_full_says_when_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn on_another_network_a_relay_proves_that_it_is_there_or_is_connected_anew() {
+    let network = Network::default();
+    let mut streams = network.raw("a");
+    let relays = start(&network, &map(&[(1, &["a"])]), Some(1));
+    let mut stream = streams.recv().await.unwrap();
+    let hello = Frame::ServerKey { key: RelayPrivate::new([9; 32]).public() };
+    stream.write_all(&encoded(&[hello])).await.unwrap();
+    let mut buffer = BytesMut::new();
+    for _ in ["client info", "note preferred"] {
+        read_frame(&mut stream, &mut buffer).await.unwrap();
+    }
+    for _ in 0..3 {
+        relays.network_changed();
+        let Some(Frame::Ping(data)) = read_frame(&mut stream, &mut buffer).await else {
+            panic!("it is asked whether it is there")
+        };
+        stream.write_all(&encoded(&[Frame::Pong(data)])).await.unwrap();
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(network.dials("a"), 1, "one that answers is kept");
+    }
+    let began = Instant::now();
+    relays.network_changed();
+    streams.recv().await.unwrap();
+    assert!(began.elapsed() <= Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_another_network_a_relay_that_was_not_there_is_tried_at_once() {
+    let network = Network::default();
+    let relays = start(&network, &map(&[(1, &["a"])]), Some(1));
+    sleep(Duration::from_secs(300)).await;
+    let a = Relay::new(1, ServerInfo::default());
+    network.relay("a", &a);
+    let began = Instant::now();
+    relays.network_changed();
+    a.until_seen(&us(), Some(true)).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_relays_ends_every_connection() {
     let (network, a, b) = two_regions();
     let relays = start(&network, &map(&[(1, &["a"]), (2, &["b"])]), Some(1));

@@ -60,7 +60,10 @@ async fn stay_connected(shared: &Shared, place: Place, nodes: &[RelayNode], outb
         let pause = sink.pause;
         tracing::debug!(region = %place.region, problem, "relay connection ended");
         place.disconnected(shared, problem);
-        sleep(pause.unwrap_or_else(|| backoff.next(random()))).await;
+        tokio::select! {
+            () = sleep(pause.unwrap_or_else(|| backoff.next(random()))) => {}
+            () = outbox.doubted() => backoff.reset(),
+        }
     }
 }
 
