@@ -306,7 +306,7 @@ impl Engine {
         if opened.is_ok() {
             match path {
                 Path::Relay(_) => peer.paths.heard_by_relay(now),
-                Path::Direct(address) => peer.paths.heard_from(address),
+                Path::Direct(address) => peer.paths.heard_from(address, now),
             }
         }
         match opened {

@@ -4,7 +4,7 @@
 //!   candidates ── ping, pong ──► best (latency, trusted until) ──► Way::Direct
 //!       ▲                             │ doubted, or its trust is over
 //!       │                             ▼
-//!   node · call-me-maybe · pings   Way::Both ── no best at all ──► Way::Relay
+//!   node · call-me-maybe · data    Way::Both ── no best at all ──► Way::Relay
 //! ```
 //!
 //! Datagrams go through the relay until an address has answered a ping; from then on to that
@@ -47,6 +47,10 @@ pub const IN_USE: Duration = Duration::from_secs(45);
 
 /// A candidate is not pinged again before this time, but when something new is known.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Nor before this time where the peer's own datagrams come from it: it very likely works, but for
+/// a pong that was lost.
+pub const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A ping that has no pong by now will have none. A doubted path is given up then, too.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -153,9 +153,13 @@ impl Engine {
             return false;
         };
         let is_direct = matches!(path, Path::Direct(_));
+        // Whoever is at the address a short ping names as its source shall not get our long pong.
+        let is_whole = !is_direct || packet.len() >= disco::PADDED_LENGTH;
         match directory.open(peer, packet) {
             // One that says it belongs to another node is not this peer's.
-            Some(Message::Ping { tx, node }) if node.is_none_or(|node| node == peer.node.key) => {
+            Some(Message::Ping { tx, node })
+                if is_whole && node.is_none_or(|node| node == peer.node.key) =>
+            {
                 self.stats.disco_answered += 1;
                 peer.paths.pinged(path, tx, now);
                 true

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{MAX_BURST, MAX_CANDIDATES, PING_INTERVAL, is_endpoint};
 
@@ -19,8 +19,8 @@ struct Candidate {
     by_node: bool,
     /// Its last call-me-maybe does.
     by_call: bool,
-    /// A ping came from there.
-    by_ping: bool,
+    /// A datagram of its tunnel came from there.
+    by_data: bool,
     /// It answered a ping once.
     answered: bool,
     pinged: Option<Instant>,
@@ -30,7 +30,7 @@ impl Candidate {
     /// Lists come and go (an agent's flap while it measures its own addresses), what has worked
     /// stays.
     fn is_wanted(&self) -> bool {
-        self.by_node || self.by_call || self.by_ping || self.answered
+        self.by_node || self.by_call || self.by_data || self.answered
     }
 }
 
@@ -61,9 +61,9 @@ impl Candidates {
         self.by_address.retain(|_, candidate| candidate.is_wanted());
     }
 
-    /// A ping came from there.
-    pub(super) fn name_by_ping(&mut self, endpoint: SocketAddr) {
-        self.add(endpoint, |candidate| candidate.by_ping = true);
+    /// A datagram of its tunnel came from there.
+    pub(super) fn name_by_data(&mut self, endpoint: SocketAddr) {
+        self.add(endpoint, |candidate| candidate.by_data = true);
     }
 
     /// It has answered.
@@ -91,11 +91,10 @@ impl Candidates {
             .collect()
     }
 
-    /// Whether it may be pinged now; from now on it has been.
-    pub(super) fn is_due(&mut self, address: SocketAddr, now: Instant) -> bool {
+    /// Whether it may be pinged now, so long after the last time; from now on it has been.
+    pub(super) fn is_due(&mut self, address: SocketAddr, interval: Duration, now: Instant) -> bool {
         let Some(candidate) = self.by_address.get_mut(&address) else { return false };
-        let due =
-            candidate.pinged.is_none_or(|at| now.saturating_duration_since(at) >= PING_INTERVAL);
+        let due = candidate.pinged.is_none_or(|at| now.saturating_duration_since(at) >= interval);
         if due {
             candidate.pinged = Some(now);
         }
@@ -129,7 +128,7 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.name_by_node(&[at(1), at(2), at(3)]);
         candidates.name_by_call(&[at(3), at(4)]);
-        candidates.name_by_ping(at(5));
+        candidates.name_by_data(at(5));
         candidates.answered(at(2));
         candidates.name_by_node(&[]);
         assert_eq!(candidates.due(now), [at(2), at(3), at(4), at(5)]);
@@ -143,9 +142,9 @@ mod tests {
         let now = Instant::now();
         let mut candidates = Candidates::default();
         candidates.name_by_node(&[at(1), at(2)]);
-        assert!(candidates.is_due(at(1), now));
-        assert!(!candidates.is_due(at(1), now));
-        assert!(!candidates.is_due(at(9), now));
+        assert!(candidates.is_due(at(1), PING_INTERVAL, now));
+        assert!(!candidates.is_due(at(1), PING_INTERVAL, now));
+        assert!(!candidates.is_due(at(9), PING_INTERVAL, now));
         assert_eq!(candidates.due(now), [at(2)]);
         candidates.name_by_call(&[at(1)]);
         assert_eq!(candidates.due(now), [at(1)]);
@@ -158,7 +157,7 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.answered(at(1));
         for port in 2..1000 {
-            candidates.name_by_ping(at(port));
+            candidates.name_by_data(at(port));
         }
         assert_eq!(candidates.by_address.len(), MAX_CANDIDATES);
         assert!(candidates.by_address.contains_key(&at(1)));
@@ -180,7 +179,7 @@ mod tests {
             "[fd60:627a:a42b::1]:1",
         ];
         for text in bad {
-            candidates.name_by_ping(text.parse().expect("an address"));
+            candidates.name_by_data(text.parse().expect("an address"));
         }
         assert!(candidates.by_address.is_empty());
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::better::is_better;
 use super::candidates::Candidates;
 use super::{
-    ASK_EVERY, GOOD_ENOUGH, HEARTBEAT, IN_USE, MAX_PROVEN, PING_INTERVAL, PING_TIMEOUT, Path,
-    TRUST, UPGRADE_INTERVAL, Way, give_up, quiet,
+    ASK_EVERY, GOOD_ENOUGH, HEARD_INTERVAL, HEARTBEAT, IN_USE, MAX_PROVEN, PING_INTERVAL,
+    PING_TIMEOUT, Path, TRUST, UPGRADE_INTERVAL, Way, give_up, quiet,
 };
 use crate::disco::TxId;
 
@@ -171,9 +171,19 @@ impl PeerPaths {
     }
 
     /// A datagram of the peer came from this address and was opened. Called for each of them.
-    pub(crate) fn heard_from(&mut self, address: SocketAddr) {
-        if let Some(best) = self.best.as_mut().filter(|best| best.address == address) {
-            best.unanswered = None;
+    ///
+    /// From now on the address may be asked, if it was not before: a ping can be repeated by anybody
+    /// from any address, but a datagram of the tunnel is opened once.
+    pub(crate) fn heard_from(&mut self, address: SocketAddr, now: Instant) {
+        match &mut self.best {
+            Some(best) if best.address == address && best.doubted.is_none() => {
+                best.unanswered = None;
+            }
+            Some(best) if best.is_trusted(now) => {}
+            Some(_) | None => {
+                self.candidates.name_by_data(address);
+                self.ask_if_due(address, HEARD_INTERVAL, now);
+            }
         }
     }
 
@@ -202,15 +212,20 @@ impl PeerPaths {
         self.ping_candidates(now);
     }
 
-    /// The peer pinged. It gets its pong, and over an address a ping of our own, for that address
-    /// very likely works.
+    /// The peer pinged. It gets its pong, and an address that it has named is pinged as well, for it
+    /// very likely works now.
     pub(crate) fn pinged(&mut self, path: Path, tx: TxId, now: Instant) {
         self.put(Outgoing::Pong(path, tx));
         let Path::Direct(address) = path else { return };
-        self.candidates.name_by_ping(address);
-        let wanted = self.best.as_ref().is_none_or(|best| !best.is_trusted(now));
-        if wanted && self.candidates.is_due(address, now) {
-            self.put(Outgoing::Ping(path));
+        if self.best.as_ref().is_none_or(|best| !best.is_trusted(now)) {
+            self.ask_if_due(address, PING_INTERVAL, now);
+        }
+    }
+
+    /// Pings a candidate, unless that was done within the interval.
+    fn ask_if_due(&mut self, address: SocketAddr, interval: Duration, now: Instant) {
+        if self.candidates.is_due(address, interval, now) {
+            self.put(Outgoing::Ping(Path::Direct(address)));
         }
     }
 

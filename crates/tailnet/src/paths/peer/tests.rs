@@ -43,7 +43,7 @@ impl World {
         world.data();
         world.pass(30 * MS);
         assert_eq!(world.data(), Way::Direct(at(1)));
-        world.paths.heard_from(at(1));
+        world.paths.heard_from(at(1), world.now);
         assert!(world.paths.take_change());
         world.sent.clear();
         world
@@ -146,7 +146,7 @@ fn heartbeats_keep_trust_while_the_peer_is_in_use() {
     let mut world = World::direct();
     for _ in 0..30 {
         assert_eq!(world.data(), Way::Direct(at(1)));
-        world.paths.heard_from(at(1));
+        world.paths.heard_from(at(1), world.now);
         world.pass(SECOND);
     }
     let beats = world.sent.iter().filter(|message| **message == ping(1)).count();
@@ -190,7 +190,7 @@ fn a_path_that_dies_in_one_direction_only_is_left_by_the_heartbeat() {
     world.answers.clear();
     let began = world.now;
     while world.data() != Way::Both(at(1)) {
-        world.paths.heard_from(at(1));
+        world.paths.heard_from(at(1), world.now);
         world.pass(10 * MS);
     }
     assert!(world.now - began <= 3 * SECOND, "{:?}", world.now - began);
@@ -238,7 +238,7 @@ fn a_peer_that_uses_the_relay_has_a_reason() {
     // Right after a pong it may be something that was sent before.
     world.paths.heard_by_relay(world.now);
     assert_eq!(world.data(), Way::Direct(at(1)));
-    world.paths.heard_from(at(1));
+    world.paths.heard_from(at(1), world.now);
     world.pass(ASK_EVERY);
     world.sent.clear();
     world.paths.heard_by_relay(world.now);
@@ -283,9 +283,8 @@ fn a_measurement_asks_the_relay_and_the_path_in_use() {
 }
 
 #[test]
-fn a_ping_is_answered_and_its_address_tried() {
-    let mut world = World::new(&[]);
-    world.answers = vec![(7, 10 * MS)];
+fn a_ping_is_answered_and_an_address_that_was_named_is_tried() {
+    let mut world = World::new(&[(7, 10 * MS)]);
     let path = Path::Direct(at(7));
     world.paths.pinged(path, TxId([1; 12]), world.now);
     // The network has doubled it.
@@ -297,6 +296,27 @@ fn a_ping_is_answered_and_its_address_tried() {
     world.paths.pinged(relay(), TxId([2; 12]), world.now);
     world.flush();
     assert_eq!(world.sent.last(), Some(&Outgoing::Pong(relay(), TxId([2; 12]))));
+}
+
+#[test]
+fn an_address_that_nobody_named_gets_no_more_than_its_pong_until_data_come_from_it() {
+    let mut world = World::new(&[]);
+    world.answers = vec![(7, 10 * MS)];
+    let (path, tx) = (Path::Direct(at(7)), TxId([1; 12]));
+    world.paths.pinged(path, tx, world.now);
+    world.data();
+    world.pass(10 * SECOND);
+    world.data();
+    let to_it = |sent: &[Outgoing]| {
+        sent.iter().filter(|it| [ping(7), Outgoing::Pong(path, tx)].contains(it)).count()
+    };
+    assert_eq!(to_it(&world.sent), 1);
+    world.paths.heard_from(at(7), world.now);
+    world.paths.heard_from(at(7), world.now);
+    world.flush();
+    assert_eq!(to_it(&world.sent), 2);
+    world.pass(10 * MS);
+    assert_eq!(world.data(), Way::Direct(at(7)));
 }
 
 #[test]
