@@ -178,7 +178,9 @@ impl Message {
         match kind {
             PING => {
                 let (tx, rest) = body.split_first_chunk().ok_or(DiscoError::Short)?;
-                let node = rest.get(..KEY_LENGTH).and_then(|key| NodePublic::from_slice(key).ok());
+                // Where it was left out there is padding, if there is anything.
+                let node = rest.get(..KEY_LENGTH).filter(|key| **key != [0; KEY_LENGTH]);
+                let node = node.and_then(|key| NodePublic::from_slice(key).ok());
                 Ok(Message::Ping { tx: TxId(*tx), node })
             }
             PONG => {
