@@ -208,7 +208,7 @@ impl NoiseTunnel {
                 self.timers.sent(true, now);
                 Ok(into_bytes(sealed.into_bytes()))
             }
-            Err(mut packet) => Err(packet.buf_mut().split()),
+            Err(packet) => Err(into_bytes(packet)),
         }
     }
 
@@ -220,9 +220,9 @@ impl NoiseTunnel {
         self.waiting.push_back(packet);
     }
 
-    fn opened(&mut self, mut packet: Packet, now: Instant) -> Option<BytesMut> {
+    fn opened(&mut self, packet: Packet, now: Instant) -> Option<BytesMut> {
         self.stats.packets_opened += 1;
-        let packet = packet.buf_mut().split();
+        let packet = into_bytes(packet);
         if self.unconfirmed.is_some() {
             self.established(false, now);
         } else if !self.ready {
@@ -407,9 +407,10 @@ impl From<WireGuardError> for OpenError {
     }
 }
 
-/// Takes the bytes out of the library's wrapper without copying them.
+/// Takes the bytes out of the library's wrapper without copying them. It is the buffer itself, for to
+/// split it off would allocate.
 fn into_bytes(mut packet: Packet) -> BytesMut {
-    packet.buf_mut().split()
+    std::mem::take(packet.buf_mut())
 }
 
 #[cfg(test)]
