@@ -1,20 +1,22 @@
-//! Two hosts behind NATs, two STUN servers, and a relay.
+//! Two hosts behind NATs, two STUN servers, and relays of two regions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use coderctl_tailnet::endpoints::Ports;
 use coderctl_tailnet::engine::{Event, Identity, PeerUpdate, Route, Transmit, TransmitSink};
+use coderctl_tailnet::ids::RegionId;
 use coderctl_tailnet::keys::DiscoPrivate;
 use coderctl_tailnet::paths::Path;
 use coderctl_tailnet::stun;
 
+use crate::faults::Fault;
 use crate::nat::{Kind, Nat};
 use crate::sim;
 use crate::sim::link::Rng;
-use crate::sim::peer::{SimPeer, region};
+use crate::sim::peer::SimPeer;
 use crate::sim::traffic::{Drain, Source};
 
 const RELAY_DELAY: Duration = Duration::from_millis(40);
@@ -26,12 +28,17 @@ const PORT: u16 = 80;
 const STUN_SERVERS: [&str; 2] = ["192.0.2.1:3478", "192.0.2.2:3478"];
 
 enum Arrival {
-    Relay(usize, BytesMut),
+    /// Through a region.
+    Relay(RegionId, usize, BytesMut),
+    Fault(Fault),
+    /// More may be sent from here on.
+    Release(u64),
     /// From the public address to the public address.
     Udp(SocketAddr, SocketAddr, BytesMut),
 }
 
 pub(crate) struct Internet {
+    seed: u64,
     now: Instant,
     start: Instant,
     peers: [SimPeer; 2],
@@ -41,8 +48,13 @@ pub(crate) struct Internet {
     /// Chance that a datagram by UDP is lost, in parts of a million.
     loss: u32,
     pub(crate) udp_blocked: bool,
+    /// Regions that lose everything.
+    dead: BTreeSet<RegionId>,
+    /// Regions that hold everything back, and what they hold.
+    frozen: BTreeMap<RegionId, Vec<Arrival>>,
     pub(crate) delivered: u64,
     received: u64,
+    released: u64,
 }
 
 impl Internet {
@@ -61,12 +73,12 @@ impl Internet {
                 }),
             });
             peer.engine.set_direct(true, now);
-            let ports = Ports { v4: Some(nat.host.port()), v6: None };
-            peer.engine.set_local(ports, vec![nat.host.ip()], now);
+            peer.engine.set_local(ports(nat), vec![nat.host.ip()], now);
             let servers = STUN_SERVERS.map(|server| server.parse().unwrap());
             peer.engine.set_stun_servers(servers.to_vec(), now);
         }
         let mut net = Self {
+            seed,
             now,
             start: now,
             peers,
@@ -75,8 +87,11 @@ impl Internet {
             rng: Rng(seed),
             loss,
             udp_blocked: false,
+            dead: BTreeSet::new(),
+            frozen: BTreeMap::new(),
             delivered: 0,
             received: 0,
+            released: u64::MAX,
         };
         net.tell(0);
         net.tell(1);
@@ -100,6 +115,47 @@ impl Internet {
         })
     }
 
+    /// Has this happen after so much time.
+    pub(crate) fn plan(&mut self, after: Duration, fault: Fault) {
+        self.put(after, Arrival::Fault(fault));
+    }
+
+    /// Has the first send steadily for this long, instead of as fast as it can.
+    pub(crate) fn pace(&mut self, total: u64, time: Duration) {
+        const STEPS: u32 = 60;
+        self.released = 0;
+        for step in 0..STEPS {
+            let released = total * u64::from(step + 1) / u64::from(STEPS);
+            self.put(time * step / STEPS, Arrival::Release(released));
+        }
+    }
+
+    fn suffer(&mut self, fault: Fault) {
+        match fault {
+            Fault::BlockUdp => self.udp_blocked = true,
+            Fault::UnblockUdp => self.udp_blocked = false,
+            Fault::KillRelay(region) => drop(self.dead.insert(region)),
+            Fault::FreezeRelay(region) => drop(self.frozen.entry(region).or_default()),
+            Fault::RepairRelay(region) => {
+                self.dead.remove(&region);
+                for arrival in self.frozen.remove(&region).into_iter().flatten() {
+                    self.put(Duration::ZERO, arrival);
+                }
+            }
+            Fault::MoveHost(who) => {
+                self.nats[who].move_host();
+                let (nat, now) = (&self.nats[who], self.now);
+                let engine = &mut self.peers[who].engine;
+                engine.set_local(ports(nat), vec![nat.host.ip()], now);
+                engine.network_changed(now);
+            }
+            Fault::MoveHome(who, region) => {
+                self.peers[who].node.home = region;
+                self.tell(who);
+            }
+        }
+    }
+
     /// Sends so many bytes from the first to the second; `watch` may interfere. The longest time
     /// without progress.
     pub(crate) fn transfer(
@@ -117,14 +173,18 @@ impl Internet {
         let (mut progress, mut gap) = (self.now, Duration::ZERO);
         loop {
             let now = self.now;
-            source.pump(self.peers[0].engine.stack(), now).unwrap();
+            source.released = self.released;
+            let sent = source.pump(self.peers[0].engine.stack(), now);
+            sent.unwrap_or_else(|error| panic!("seed {}: {error} for the sender", self.seed));
             if drain.is_none() {
                 let accepted = self.peers[1].engine.stack().accept(listener);
                 drain = accepted.map(|(id, _)| Drain::new(id, 1));
             }
             let mut over = false;
             if let Some(drain) = &mut drain {
-                over = drain.pump(self.peers[1].engine.stack(), now).unwrap();
+                let drained = drain.pump(self.peers[1].engine.stack(), now);
+                over = drained
+                    .unwrap_or_else(|error| panic!("seed {}: {error} for the receiver", self.seed));
                 if drain.received > self.received {
                     self.received = drain.received;
                     gap = gap.max(now - progress);
@@ -138,7 +198,8 @@ impl Internet {
                 assert_eq!(self.received, total);
                 return gap;
             }
-            assert!(self.step(until), "{} of {total} bytes in {limit:?}", self.received);
+            let Self { seed, received, .. } = *self;
+            assert!(self.step(until), "seed {seed}: {received} of {total} bytes in {limit:?}");
         }
     }
 
@@ -169,7 +230,10 @@ impl Internet {
     fn send(&mut self, who: usize, route: Route, packet: BytesMut) {
         let jitter = Duration::from_nanos(self.rng.below(JITTER_NANOS));
         match route {
-            Route::Relay { .. } => self.put(RELAY_DELAY, Arrival::Relay(1 - who, packet)),
+            Route::Relay { region, .. } if self.dead.contains(&region) => {}
+            Route::Relay { region, .. } => {
+                self.put(RELAY_DELAY, Arrival::Relay(region, 1 - who, packet));
+            }
             Route::Direct(to) => {
                 let from = self.nats[who].out(to);
                 if !self.udp_blocked && !self.rng.chance(self.loss) {
@@ -194,10 +258,15 @@ impl Internet {
         self.now = self.now.max(next);
         while let Some(entry) = self.under_way.first_entry().filter(|it| it.key().0 <= self.now) {
             match entry.remove() {
-                Arrival::Relay(who, packet) => {
-                    let from = self.peers[1 - who].key;
-                    self.peers[who].engine.handle_relay_packet(region(), &from, packet, self.now);
-                }
+                Arrival::Relay(region, who, packet) => match self.frozen.get_mut(&region) {
+                    Some(held) => held.push(Arrival::Relay(region, who, packet)),
+                    None => {
+                        let (from, now) = (self.peers[1 - who].key, self.now);
+                        self.peers[who].engine.handle_relay_packet(region, &from, packet, now);
+                    }
+                },
+                Arrival::Fault(fault) => self.suffer(fault),
+                Arrival::Release(released) => self.released = released,
                 Arrival::Udp(from, to, packet) => self.arrive(from, to, packet),
             }
         }
@@ -222,6 +291,10 @@ impl Internet {
             self.peers[who].engine.handle_udp(from, packet, self.now);
         }
     }
+}
+
+fn ports(nat: &Nat) -> Ports {
+    Ports { v4: Some(nat.host.port()), v6: None }
 }
 
 /// A STUN server's answer.

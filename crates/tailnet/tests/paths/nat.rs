@@ -1,4 +1,4 @@
-//! Network address translators (RFC 3489, 5, has these names).
+//! Network address translators (RFC 3489, 5, has these names), and firewalls.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub(crate) enum Kind {
     /// None at all.
     Open,
+    /// No translation, but lets in only who was sent to.
+    Firewall,
     /// Lets anybody in.
     FullCone,
     /// Lets in who was sent to, from any port.
@@ -21,6 +23,9 @@ pub(crate) enum Kind {
 /// One NAT with one host behind it.
 pub(crate) struct Nat {
     kind: Kind,
+    number: u8,
+    /// How often the host had another address before.
+    moves: u8,
     pub(crate) host: SocketAddr,
     public: Ipv4Addr,
     /// The public port, by destination where that matters.
@@ -30,10 +35,26 @@ pub(crate) struct Nat {
 
 impl Nat {
     pub(crate) fn new(kind: Kind, number: u8) -> Self {
-        let public = Ipv4Addr::new(198, 51, 100, number);
-        let inside = if kind == Kind::Open { public } else { Ipv4Addr::new(10, 0, number, 2) };
+        Self::after(kind, number, 0)
+    }
+
+    fn after(kind: Kind, number: u8, moves: u8) -> Self {
+        let (public, inside) = match kind {
+            Kind::Open | Kind::Firewall => {
+                let public = Ipv4Addr::new(198, 51, 100 + moves, number);
+                (public, public)
+            }
+            Kind::FullCone | Kind::Restricted | Kind::PortRestricted | Kind::Symmetric => {
+                (Ipv4Addr::new(198, 51, 100, number), Ipv4Addr::new(10, 0, number, 2 + moves))
+            }
+        };
         let host = SocketAddr::from((inside, 41641));
-        Self { kind, host, public, ports: BTreeMap::new(), sent: Vec::new() }
+        Self { kind, number, moves, host, public, ports: BTreeMap::new(), sent: Vec::new() }
+    }
+
+    /// The host gets another address, and so do all whom it talks to see one.
+    pub(crate) fn move_host(&mut self) {
+        *self = Self::after(self.kind, self.number, self.moves + 1);
     }
 
     pub(crate) fn is_at(&self, address: &SocketAddr) -> bool {
@@ -43,7 +64,7 @@ impl Nat {
     /// From where a datagram of the host seems to come.
     pub(crate) fn out(&mut self, to: SocketAddr) -> SocketAddr {
         let port = match self.kind {
-            Kind::Open => self.host.port(),
+            Kind::Open | Kind::Firewall => self.host.port(),
             Kind::FullCone | Kind::Restricted | Kind::PortRestricted => self.port(None),
             Kind::Symmetric => self.port(Some(to)),
         };
@@ -61,12 +82,14 @@ impl Nat {
             Kind::Open => port == self.host.port(),
             Kind::FullCone => sent.next().is_some(),
             Kind::Restricted => sent.any(|(_, other)| other.ip() == from.ip()),
-            Kind::PortRestricted | Kind::Symmetric => sent.any(|(_, other)| *other == from),
+            Kind::Firewall | Kind::PortRestricted | Kind::Symmetric => {
+                sent.any(|(_, other)| *other == from)
+            }
         }
     }
 
     fn port(&mut self, destination: Option<SocketAddr>) -> u16 {
-        let next = 20_000 + self.ports.len() as u16;
+        let next = 20_000 + 1000 * u16::from(self.moves) + self.ports.len() as u16;
         *self.ports.entry(destination).or_insert(next)
     }
 }

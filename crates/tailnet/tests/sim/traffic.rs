@@ -17,22 +17,25 @@ pub(crate) struct Source {
     pub(crate) stream: u64,
     pub(crate) sent: u64,
     pub(crate) total: u64,
+    /// No more than this is sent for now.
+    pub(crate) released: u64,
     pub(crate) closed: bool,
 }
 
 impl Source {
     pub(crate) fn new(id: ConnectionId, stream: u64, total: u64) -> Self {
-        Self { id, stream, sent: 0, total, closed: false }
+        Self { id, stream, sent: 0, total, released: total, closed: false }
     }
 
-    /// Sends what fits; `true` when everything was sent and closed.
+    /// Sends what fits and may be sent; `true` when everything was sent and closed.
     pub(crate) fn pump(&mut self, stack: &mut Stack, now: Instant) -> Result<bool, SendError> {
-        while self.sent < self.total {
-            let (stream, sent, total) = (self.stream, &mut self.sent, self.total);
+        let end = self.total.min(self.released);
+        while self.sent < end {
+            let (stream, sent) = (self.stream, &mut self.sent);
             let step = stack.send(
                 self.id,
                 &mut |room| {
-                    let len = room.len().min((total - *sent) as usize);
+                    let len = room.len().min((end - *sent) as usize);
                     for (i, slot) in room[..len].iter_mut().enumerate() {
                         *slot = byte(stream, *sent + i as u64);
                     }
@@ -46,6 +49,9 @@ impl Source {
                 Err(SendError::Full) => return Ok(false),
                 Err(error) => return Err(error),
             }
+        }
+        if self.sent < self.total {
+            return Ok(false);
         }
         if !self.closed {
             self.closed = true;
