@@ -22,7 +22,7 @@ pub use self::{
     faults::Faults,
     half_close::{ask, reverse},
     run::{Seen, feed, run},
-    running::Running,
+    running::{Running, wait_for_end},
     server::{Options, Server},
     terminal::Terminal,
 };

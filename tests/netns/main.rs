@@ -1,0 +1,40 @@
+//! The binary on networks of this machine's own, made of network namespaces: behind NATs of every
+//! kind and firewalls, over links that lose and reorder, with relays that freeze and die.
+//!
+//! ```text
+//!   client ── router (NAT) ── link ─┐
+//!                                 core ── server (relay, STUN)
+//!   agent ─── router (NAT) ─────────┘
+//! ```
+//!
+//! Opt-in, for it needs root, `ip` and `iptables`: `CODERCTL_TEST_NETNS` says how many MiB are
+//! carried each way in every case. The cases take turns, and each tells what it saw:
+//!
+//! ```text
+//! CODERCTL_TEST_NETNS=256 cargo test --test netns
+//! ```
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+#[path = "../embedded/support/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "shared; each program uses its own part"
+)]
+mod support;
+
+/// The link of the simulated network: here it carries frames, and time is real.
+#[path = "../../crates/tailnet/tests/sim/link.rs"]
+#[allow(dead_code, reason = "shared; each program uses its own part")]
+mod link;
+
+mod cases;
+mod exchange;
+mod namespace;
+mod nats;
+mod network;
+mod scene;
+mod wire;
