@@ -9,8 +9,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::{escape_json, output::Sink};
 use crate::error::CommandError;
@@ -96,8 +96,7 @@ impl<'a> Event<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     version: u32,
-    #[serde(with = "time::serde::rfc3339")]
-    time: OffsetDateTime,
+    time: Timestamp,
     #[serde(flatten)]
     event: &'a Event<'a>,
 }
@@ -149,7 +148,7 @@ impl Ear {
 }
 
 fn line(event: &Event<'_>) -> String {
-    let line = Line { version: VERSION, time: OffsetDateTime::now_utc(), event };
+    let line = Line { version: VERSION, time: Timestamp::now(), event };
     // These are our own types, whose keys are strings.
     let json = serde_json::to_string(&line).unwrap_or_default();
     format!("{}\n", escape_json(&json))
