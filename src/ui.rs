@@ -31,6 +31,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::Serialize;
 
 pub use bar::{Bar, amount};
 pub use escape::{escape, escape_json, plain, quoted};
@@ -166,6 +167,13 @@ impl Ui {
             let _mouth = inner.mouth.lock().unwrap_or_else(PoisonError::into_inner);
             inner.ear.tell(event, &inner.sink);
         }
+    }
+
+    /// Tells programs that forwards are ready, as events, and which.
+    pub fn ready(&self, workspace: &str, forwards: &impl Serialize) {
+        // These are our own types, whose keys are strings.
+        let forwards = serde_json::to_value(forwards).unwrap_or_default();
+        self.tell(&Event::Ready { workspace, forwards });
     }
 
     /// Tells that the command is over, with its exit code.

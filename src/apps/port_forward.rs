@@ -301,6 +301,7 @@ async fn run(app: PortForward, context: Context) -> End {
         }
         if state.turn(&ui) == Turn::Ready {
             tell(&events, Event::Up);
+            ui.ready(&workspace, &state.forwards);
             if let Some(announcer) = &mut announcer
                 && let Err(error) = announcer.ready(&state.line(&workspace), &ui)
             {

@@ -41,6 +41,8 @@ pub(super) enum Event<'a> {
     Ended { step: &'a str, outcome: Outcome, seconds: f64 },
     /// Bytes of a copy.
     Progress { step: &'a str, done: u64, total: u64 },
+    /// Forwards are ready: what was asked for, and where each listens.
+    Ready { workspace: &'a str, forwards: serde_json::Value },
     /// The command failed.
     Error { kind: &'a str, code: u8, text: String, causes: Vec<String>, hints: &'a [String] },
     /// The command is over: always the last line.
@@ -81,6 +83,7 @@ impl<'a> Event<'a> {
     pub(super) fn matters(&self) -> bool {
         match self {
             Self::Said { level: Level::Warning | Level::Debug, .. }
+            | Self::Ready { .. }
             | Self::Error { .. }
             | Self::Finished { .. } => true,
             Self::Said { level: Level::Info | Level::Hint, .. }
@@ -167,7 +170,7 @@ pub fn descriptor(number: u32) -> io::Result<File> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::error::Kind;
@@ -228,6 +231,7 @@ mod tests {
             Event::Began { step },
             Event::Progress { step, done: 1, total: 2 },
             Event::Finished { code: 207 },
+            Event::Ready { workspace: "dev", forwards: json!([{"kind": "tcp", "local": {}}]) },
         ];
         let levels = [Level::Debug, Level::Info, Level::Hint, Level::Warning];
         all.extend(levels.map(|level| Event::Said { level, text }));

@@ -76,6 +76,10 @@ fn a_github_job() {
     // The tests' own status.
     job.step(test).ends(7).prints("tested\n").says("Ready!");
     let events = fs::read_to_string(job.project.path().join("events.jsonl")).unwrap();
+    assert!(
+        events.contains("\"event\":\"ready\",\"workspace\":\"dev\",\"forwards\":[{"),
+        "{events}"
+    );
     let last: serde_json::Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["code"]), (&"finished".into(), &7.into()), "{events}");
     job.step(collect).ends(0);

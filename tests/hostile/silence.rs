@@ -120,17 +120,20 @@ async fn an_agent_that_does_not_speak_ssh_is_left_in_time() {
 /// A build takes as long as it takes.
 #[tokio::test]
 async fn a_build_that_does_not_end_is_no_error_until_somebody_is_tired_of_it() {
-    let plan = Plan {
-        workspace: workspace("stop", "succeeded", &[agent("main", "off")]),
-        build: (vec![serde_json::json!({"id": 1, "stage": "Planning", "output": "one"})], None),
-        ..Plan::default()
-    };
-    let deployment = Deployment::start(plan).await;
-    let variables = [("CODERCTL_DIAL_TIMEOUT", "0.1"), ("CODERCTL_HTTP_TIMEOUT", "2s")];
-    let mut program = deployment.start_with(&["ssh", "dev", "--", "exit", "0"], &variables);
-    program.until_said("build |   one").await;
-    program.signal(Signal::TERM);
-    let seen = program.end().await.fails(143, &["interrupted before it was done"]);
-    assert!(!seen.stderr.contains("within"), "{seen:?}");
-    deployment.assert_left();
+    for (signal, code) in [(Signal::HUP, 129), (Signal::INT, 130), (Signal::TERM, 143)] {
+        let log = vec![serde_json::json!({"id": 1, "stage": "Planning", "output": "one"})];
+        let plan = Plan {
+            workspace: workspace("stop", "succeeded", &[agent("main", "off")]),
+            build: (log, None),
+            ..Plan::default()
+        };
+        let deployment = Deployment::start(plan).await;
+        let variables = [("CODERCTL_DIAL_TIMEOUT", "0.1"), ("CODERCTL_HTTP_TIMEOUT", "2s")];
+        let mut program = deployment.start_with(&["ssh", "dev", "--", "exit", "0"], &variables);
+        program.until_said("build |   one").await;
+        program.signal(signal);
+        let seen = program.end().await.fails(code, &["interrupted before it was done"]);
+        assert!(!seen.stderr.contains("within"), "{seen:?}");
+        deployment.assert_left();
+    }
 }
