@@ -17,7 +17,7 @@ use super::{
     namespace::Namespace,
     nats::Kind,
     network::{Network, SERVER},
-    support::{Client, Running, coderctl, has, local_port, skipped, wait_for_end},
+    support::{Client, Running, coderctl, has, local_port, running::wait_for_end, skipped},
 };
 
 /// One at a time: what is measured is time.

@@ -7,7 +7,7 @@ mod faults;
 mod half_close;
 pub mod postgres;
 mod run;
-mod running;
+pub mod running;
 mod server;
 #[path = "../../common/services.rs"]
 mod services;
@@ -22,7 +22,7 @@ pub use self::{
     faults::Faults,
     half_close::{ask, reverse},
     run::{Seen, feed, run},
-    running::{Running, wait_for_end},
+    running::Running,
     server::{Options, Server},
     terminal::Terminal,
 };
