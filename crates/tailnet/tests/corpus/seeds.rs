@@ -106,10 +106,10 @@ fn wireguard() -> [Named; 4] {
 fn packets() -> [Named; 5] {
     let (from, to) = (address(2), address(1));
     let mut syn = vec![0xc0, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
-    let sum = build::checksum(&from, &to, 6, &syn);
+    let sum = coderctl_tcp::checksum(&from, &to, 6, &syn);
     syn[16..18].copy_from_slice(&sum.to_be_bytes());
     let mut echo = vec![128, 0, 0, 0, 0, 1, 0, 1, b'e', b'c', b'h', b'o'];
-    let sum = build::checksum(&from, &to, 58, &echo);
+    let sum = coderctl_tcp::checksum(&from, &to, 58, &echo);
     echo[2..4].copy_from_slice(&sum.to_be_bytes());
     [
         ("syn", syn),
