@@ -396,15 +396,17 @@ impl<'a, F: Side, T: Side> Copier<'a, F, T> {
         let to = &thing.within.to;
         let source = self.from.open(&thing.within.from, &thing.name, thing.named).await?;
         let part = self.part(thing);
+        // Before it is there: the copy may be over before the answer says that it is.
+        self.parts().insert(part.clone(), to.clone());
         let made = self.to.create(to, &part, entry.kept.mode, self.options.resume).await;
         let (target, have) = match made {
             Ok(made) => made,
             Err(failure) => {
+                self.parts().remove(&part);
                 self.from.close(source, None).await?;
                 return Err(failure);
             }
         };
-        self.parts().insert(part.clone(), to.clone());
         let copied = self.pour(thing, &source, &target, have).await;
         let keep = self.keeps().then_some(entry.kept);
         // Both are closed, however it went.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use coderctl_tailnet::packet::{Packet, build};
+use coderctl_tailnet::packet::Packet;
 use coderctl_tailnet::stack::StackConfig;
 use proptest::prelude::*;
 
