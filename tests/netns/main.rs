@@ -13,6 +13,9 @@
 //! ```text
 //! CODERCTL_TEST_NETNS=256 cargo test --test netns
 //! ```
+//!
+//! `CODERCTL_TEST_NETNS_AGENT` names another program whose `agent` takes part in place of ours; how
+//! long that one takes to leave a path is not ours to promise.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]

@@ -93,6 +93,11 @@ impl Network {
         Self { server, sites, core, _wire: wire }
     }
 
+    /// What the sites are behind.
+    pub(crate) fn kinds(&self) -> [Kind; 2] {
+        self.sites.each_ref().map(|site| site.kind)
+    }
+
     /// Nothing passes by UDP any more.
     pub(crate) fn block_udp(&self) {
         self.core.sh("iptables -I FORWARD -p udp -j DROP");

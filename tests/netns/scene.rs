@@ -3,7 +3,8 @@
 use std::{
     io::Write,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    process::Stdio,
+    path::Path,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +18,7 @@ use super::{
     namespace::Namespace,
     nats::Kind,
     network::{Network, SERVER},
-    support::{Client, Running, coderctl, has, local_port, running::wait_for_end, skipped},
+    support::{Client, Running, clean, coderctl, has, local_port, running::wait_for_end, skipped},
 };
 
 /// One at a time: what is measured is time.
@@ -93,9 +94,8 @@ impl Turn {
         let listener = there.host.within(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let agent = there.host.within(|| {
             let Ready { url, agent_token, .. } = &server.ready;
-            let mut command = coderctl(agent_home.path());
+            let mut command = agent_program(agent_home.path());
             command
-                .args(["-vv", "agent"])
                 .env("CODER_AGENT_URL", url)
                 .env("CODER_AGENT_TOKEN", agent_token)
                 .stdout(Stdio::null());
@@ -161,13 +161,14 @@ impl Scene {
         let ways: Vec<Way> = client.running.rest().lines().filter_map(Way::told).collect();
         assert_eq!(wait_for_end(&mut client.running.child).code(), Some(0));
         let case = std::thread::current().name().unwrap_or("?").to_owned();
+        let [here, there] = self.network.kinds();
         let Outcome { took, gap } = &outcome;
         let rate = self.bytes as f64 / took.as_secs_f64() / f64::from(1 << 20);
         let mebibytes = self.bytes >> 20;
         // Nobody listens: then nobody needs to know.
         let _ = writeln!(
             std::io::stderr(),
-            "netns: {case}: {mebibytes} MiB each way in {took:.1?} ({rate:.0} MiB/s), \
+            "netns: {case} ({here:?}, {there:?}): {mebibytes} MiB each way in {took:.1?} ({rate:.0} MiB/s), \
             at most {gap:.2?} without progress, {ways:?}"
         );
         (ways, outcome)
@@ -232,6 +233,19 @@ impl Server {
     pub(crate) fn restart(&mut self, namespace: &Namespace) {
         self.running = Some(run(namespace, &self.home).0);
     }
+}
+
+/// Our agent, or that of the program that is named in its place.
+fn agent_program(home: &Path) -> Command {
+    let Some(other) = std::env::var_os("CODERCTL_TEST_NETNS_AGENT") else {
+        let mut command = coderctl(home);
+        command.args(["-vv", "agent"]);
+        return command;
+    };
+    let mut command = Command::new(other);
+    clean(&mut command, home);
+    command.arg("agent").stdin(Stdio::null());
+    command
 }
 
 /// Runs a server; what it says of itself once it is ready.
