@@ -19,12 +19,6 @@ _coderctl() {
             coderctl,agent)
                 cmd="coderctl__subcmd__agent"
                 ;;
-            coderctl,config-ssh)
-                cmd="coderctl__subcmd__config__subcmd__ssh"
-                ;;
-            coderctl,cp)
-                cmd="coderctl__subcmd__cp"
-                ;;
             coderctl,create)
                 cmd="coderctl__subcmd__create"
                 ;;
@@ -94,6 +88,9 @@ _coderctl() {
             coderctl,version)
                 cmd="coderctl__subcmd__version"
                 ;;
+            coderctl,vscodessh)
+                cmd="coderctl__subcmd__vscodessh"
+                ;;
             coderctl,wait)
                 cmd="coderctl__subcmd__wait"
                 ;;
@@ -102,12 +99,6 @@ _coderctl() {
                 ;;
             coderctl__subcmd__help,agent)
                 cmd="coderctl__subcmd__help__subcmd__agent"
-                ;;
-            coderctl__subcmd__help,config-ssh)
-                cmd="coderctl__subcmd__help__subcmd__config__subcmd__ssh"
-                ;;
-            coderctl__subcmd__help,cp)
-                cmd="coderctl__subcmd__help__subcmd__cp"
                 ;;
             coderctl__subcmd__help,create)
                 cmd="coderctl__subcmd__help__subcmd__create"
@@ -169,6 +160,9 @@ _coderctl() {
             coderctl__subcmd__help,version)
                 cmd="coderctl__subcmd__help__subcmd__version"
                 ;;
+            coderctl__subcmd__help,vscodessh)
+                cmd="coderctl__subcmd__help__subcmd__vscodessh"
+                ;;
             coderctl__subcmd__help,wait)
                 cmd="coderctl__subcmd__help__subcmd__wait"
                 ;;
@@ -182,7 +176,7 @@ _coderctl() {
 
     case "${cmd}" in
         coderctl)
-            opts="-v -q -h -V --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --header --help --version login logout whoami list ls show ssh port-forward tunnel cp config-ssh ping speedtest netcheck create start stop restart delete rm wait logs demo server agent version generate help"
+            opts="-v -q -h -V --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --header --help --version login logout whoami list ls show ssh vscodessh port-forward tunnel ping speedtest netcheck create start stop restart delete rm wait logs demo server agent version generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -260,14 +254,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -284,7 +270,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__agent)
-            opts="-v -q -h --agent-url --agent-token --agent-token-file --auth --log-dir --script-data-dir --ssh-max-timeout --block-file-transfer --block-reverse-port-forwarding --block-local-port-forwarding --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-v -q -h --agent-url --agent-token --agent-token-file --auth --log-dir --script-data-dir --ssh-max-timeout --block-file-transfer --block-reverse-port-forwarding --block-local-port-forwarding --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -406,322 +392,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --http-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        coderctl__subcmd__config__subcmd__ssh)
-            opts="-o -n -y -v -q -h --ssh-config-file --coder-binary-path --ssh-option --hostname-suffix --wait --disable-autostart --dry-run --remove --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --ssh-config-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --coder-binary-path)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ssh-option)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --hostname-suffix)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --wait)
-                    COMPREPLY=($(compgen -W "yes no auto" -- "${cur}"))
-                    return 0
-                    ;;
-                --disable-autostart)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dry-run)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -n)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --remove)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --yes)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -y)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --url)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --token)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --global-config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header-command)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-tls-ca-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-tls-cert-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-tls-key-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --disable-direct-connections)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --disable-network-telemetry)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --no-version-warning)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --no-feature-warning)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --use-keyring)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --force-tty)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --no-open)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --verbose)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -v)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --quiet)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --http-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        coderctl__subcmd__cp)
-            opts="-r -p -f -o -v -q -h --recursive --preserve --resume --force --output --disable-autostart --timeout --start-timeout --agent-timeout --connect-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --recursive)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --preserve)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -p)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --resume)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --force)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --output)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                --disable-autostart)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --start-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --agent-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --connect-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --url)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --token)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --global-config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header-command)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-tls-ca-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-tls-cert-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-tls-key-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --disable-direct-connections)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --disable-network-telemetry)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --no-version-warning)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --no-feature-warning)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --use-keyring)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --force-tty)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --no-open)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --verbose)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -v)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --quiet)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -734,7 +404,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__create)
-            opts="-t -O -y -v -q -h --template --preset --org --parameter --no-wait --timeout --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-t -O -y -v -q -h --template --preset --org --parameter --no-wait --timeout --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -856,14 +526,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -876,7 +538,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__delete)
-            opts="-y -v -q -h --yes --no-wait --timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-y -v -q -h --yes --no-wait --timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -974,14 +636,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -994,7 +648,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__demo)
-            opts="-v -q -h --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-v -q -h --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1069,14 +723,6 @@ _coderctl() {
                     return 0
                     ;;
                 -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1092,7 +738,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__generate)
-            opts="-v -q -h --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-v -q -h --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1170,14 +816,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1190,7 +828,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__help)
-            opts="login logout whoami list show ssh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help"
+            opts="login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1204,34 +842,6 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__help__subcmd__agent)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        coderctl__subcmd__help__subcmd__config__subcmd__ssh)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        coderctl__subcmd__help__subcmd__cp)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1525,6 +1135,20 @@ _coderctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coderctl__subcmd__help__subcmd__vscodessh)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coderctl__subcmd__help__subcmd__wait)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1554,7 +1178,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__list)
-            opts="-a -o -c -v -q -h --all --search --output --column --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-a -o -c -v -q -h --all --search --output --column --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1664,14 +1288,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1684,7 +1300,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__login)
-            opts="-v -q -h --token-stdin --use-token-as-session --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-v -q -h --token-stdin --use-token-as-session --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1774,14 +1390,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1794,7 +1402,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__logout)
-            opts="-y -v -q -h --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-y -v -q -h --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1884,14 +1492,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1904,7 +1504,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__logs)
-            opts="-f -n -o -v -q -h --follow --build-number --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-f -n -o -v -q -h --follow --build-number --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2010,14 +1610,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2030,7 +1622,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__netcheck)
-            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2120,14 +1712,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2140,7 +1724,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__ping)
-            opts="-n -t -o -v -q -h --num --timeout --wait --time --utc --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-n -t -o -v -q -h --num --timeout --wait --time --utc --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2258,14 +1842,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2278,7 +1854,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__port__subcmd__forward)
-            opts="-p -L -R -D -o -v -q -h --tcp --udp --local --remote --dynamic --disable-autostart --wait --wait-remote --ready-file --ready-fd --output --once --restart --timeout --start-timeout --agent-timeout --connect-timeout --reconnect-timeout --idle-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-p -L -R -D -o -v -q -h --tcp --udp --local --remote --dynamic --disable-autostart --wait --wait-remote --ready-file --ready-fd --output --once --restart --timeout --start-timeout --agent-timeout --connect-timeout --reconnect-timeout --idle-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2456,14 +2032,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2476,7 +2044,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__restart)
-            opts="-y -v -q -h --yes --parameter --timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-y -v -q -h --yes --parameter --timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2574,14 +2142,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2594,7 +2154,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__server)
-            opts="-v -q -h --state --postgres --listen --access-url --relay-url --tls-cert-file --tls-key-file --insecure --workspace --template --external-agent --ready-file --fault-socket --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-v -q -h --state --postgres --listen --access-url --relay-url --tls-cert-file --tls-key-file --insecure --workspace --template --external-agent --ready-file --fault-socket --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2724,14 +2284,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2744,7 +2296,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__show)
-            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2834,14 +2386,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2854,7 +2398,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__speedtest)
-            opts="-t -d -o -c -v -q -h --direction --time --direct --output --column --pcap-file --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-t -d -o -c -v -q -h --direction --time --direct --output --column --pcap-file --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2976,14 +2520,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2996,7 +2532,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__ssh)
-            opts="-t -e -l -A -G -R -c -v -q -h --stdio --tty --env --wait --no-wait --disable-autostart --ssh-host-prefix --hostname-suffix --log-dir --usage-app --network-info-dir --network-info-interval --workspace-poll-interval --force-new-tunnel --forward-agent --identity-agent --forward-gpg --remote-forward --container --container-user --timeout --start-timeout --agent-timeout --connect-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-t -T -N -e -L -R -D -A -l -G -c -v -q -h --stdio --tty --no-tty --no-command --env --env-file --local-forward --remote-forward --dynamic-forward --forward-agent --identity-agent --escape-char --wait --no-wait --disable-autostart --ssh-host-prefix --hostname-suffix --log-dir --usage-app --network-info-dir --network-info-interval --workspace-poll-interval --force-new-tunnel --forward-gpg --container --container-user --timeout --start-timeout --agent-timeout --connect-timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3014,11 +2550,71 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --no-tty)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -T)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -N)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --env)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --local-forward)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -L)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remote-forward)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -R)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dynamic-forward)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -D)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --forward-agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -A)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --identity-agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --escape-char)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3070,31 +2666,11 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --forward-agent)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -A)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --identity-agent)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --forward-gpg)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 -G)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --remote-forward)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -R)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3202,14 +2778,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -3222,7 +2790,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__start)
-            opts="-y -v -q -h --parameter --no-wait --timeout --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-y -v -q -h --parameter --no-wait --timeout --yes --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3324,14 +2892,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -3344,7 +2904,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__stop)
-            opts="-y -v -q -h --yes --no-wait --timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-y -v -q -h --yes --no-wait --timeout --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3442,14 +3002,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -3462,7 +3014,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__version)
-            opts="-o -v -q -h --output --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-o -v -q -h --output --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3548,11 +3100,121 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
+                --http-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events-fd)
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coderctl__subcmd__vscodessh)
+            opts="-v -q -h --network-info-dir --network-info-interval --session-token-file --url-file --log-dir --wait --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --network-info-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network-info-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --session-token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -W "yes no auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --global-config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disable-direct-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disable-network-telemetry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-version-warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-feature-warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --use-keyring)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --force-tty)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-open)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --verbose)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quiet)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3568,7 +3230,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__wait)
-            opts="-o -v -q -h --for --timeout --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-o -v -q -h --for --timeout --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3666,14 +3328,6 @@ _coderctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --http-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -3686,7 +3340,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__whoami)
-            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --http-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3773,14 +3427,6 @@ _coderctl() {
                     return 0
                     ;;
                 -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --events)
-                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
-                    return 0
-                    ;;
-                --events-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -189,6 +189,20 @@ fn refuse_twice(forwards: &[Forward]) -> Result<(), SpecError> {
     Ok(())
 }
 
+impl Forward {
+    /// Whether its listener is to have a free port.
+    #[must_use]
+    pub fn wants_free_port(&self) -> bool {
+        match self {
+            Self::Local(Listen::Port(port), _)
+            | Self::Remote(Listen::Port(port), _)
+            | Self::Udp(port, _)
+            | Self::Socks(port) => port.port == 0,
+            Self::Local(Listen::Socket(_), _) | Self::Remote(Listen::Socket(_), _) => false,
+        }
+    }
+}
+
 impl Bind {
     /// The addresses that it means, the one that is required first.
     #[must_use]

@@ -1,25 +1,29 @@
-//! What runs on a tunnel: port-forward, shell, exec, stdio, cp, ping, speedtest.
+//! What runs on a tunnel: port-forward, a session, stdio, cp, ping, speedtest.
 //!
 //! An app is started once and runs as one task. Through its [`Context`] it is *attached* to a
 //! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
 //! to close once, and ends with an [`End`]. Apps know the [`Tunnel`] trait and nothing below it.
 
+pub mod accompanied;
 pub mod cp;
-pub mod exec;
 pub mod forward_spec;
 pub mod local;
+pub mod network_info;
 pub mod ping;
 pub mod port_forward;
+pub mod remote;
 pub(crate) mod report;
 pub mod run_under;
 pub mod session;
 mod sftp;
-pub mod shell;
 pub mod speedtest;
 pub mod stdio;
 pub mod terminal;
 
-use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -64,6 +68,21 @@ pub trait Tunnel: Send + Sync {
 
     /// The way that packets to the workspace take now.
     fn path(&self) -> Path;
+
+    /// What is known of the relays; from the first question on, they are measured even where there
+    /// is no choice.
+    fn relays(&self) -> Relays {
+        Relays::default()
+    }
+}
+
+/// What is known of the deployment's relays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relays {
+    /// The short name of the region where we listen. Not to be printed unescaped.
+    pub home: Option<String>,
+    /// Round trips to regions, by their short names.
+    pub latencies: BTreeMap<String, Duration>,
 }
 
 /// The way that packets to the workspace take.

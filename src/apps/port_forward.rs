@@ -78,6 +78,8 @@ pub struct PortForward {
     announcer: Option<Announcer>,
     wait_remote: Option<Duration>,
     command: Option<Command>,
+    /// Whether it only accompanies a session, which nobody wants to read about.
+    beside: bool,
     /// Ports that are safe although the workspace shares this host; `None` where it does not.
     shared_host: Option<&'static [u16]>,
 }
@@ -94,6 +96,7 @@ impl PortForward {
             announcer: None,
             wait_remote: None,
             command: None,
+            beside: false,
             shared_host: None,
         }
     }
@@ -126,6 +129,18 @@ impl PortForward {
     pub fn with_command(mut self, command: Option<Command>) -> Self {
         self.command = command;
         self
+    }
+
+    /// It accompanies a session: nothing is said of what goes as it should, unless there are free
+    /// ports to be told.
+    #[must_use]
+    pub fn beside_a_session(mut self) -> Self {
+        self.beside = true;
+        self
+    }
+
+    fn is_silent(&self) -> bool {
+        self.beside && !self.forwards.iter().any(Forward::wants_free_port)
     }
 
     /// Where TCP forwards lead.
@@ -187,6 +202,9 @@ impl App for PortForward {
             if let Some(inside) = self.shared_host {
                 self.refuse_loops(inside)?;
             }
+            if self.is_silent() {
+                return Ok(());
+            }
             for bind::Listener { local, to, .. } in &self.bound.listeners {
                 match to {
                     To::Place(place) => say_forwarding(ui, local, &place.url()),
@@ -233,6 +251,7 @@ impl Shared {
 async fn run(app: PortForward, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
     let (reverse, places) = (app.reverse(), app.places());
+    let (beside, silent) = (app.beside, app.is_silent());
     let PortForward { bound, mut command, workspace, mut announcer, wait_remote, .. } = app;
     let forwards = report::local(&bound);
     let (ways, way) = watch::channel(None);
@@ -258,6 +277,8 @@ async fn run(app: PortForward, context: Context) -> End {
         reverse_up: !has_reverse,
         answered: wait_remote.is_none(),
         forwards,
+        beside,
+        silent,
         was: Was::Never,
     };
     let probing = probe::wait(shared.way.clone(), places, wait_remote.unwrap_or_default());
@@ -352,6 +373,10 @@ struct Ready {
     answered: bool,
     /// All that is known of the forwards.
     forwards: Vec<Forwarded>,
+    /// Whether a session tells how the tunnel is.
+    beside: bool,
+    /// Whether nothing is said of listeners.
+    silent: bool,
     was: Was,
 }
 
@@ -385,7 +410,7 @@ impl Ready {
                 self.reverse_up = true;
                 if self.was == Was::Never {
                     self.forwards.extend(report::reverse(&forwards));
-                    for Reverse { listen, to } in forwards {
+                    for Reverse { listen, to } in forwards.iter().filter(|_| !self.silent) {
                         ui.line(format_args!(
                             "Forwarding '{}' in the workspace to '{}' locally",
                             listen.url(),
@@ -406,7 +431,9 @@ impl Ready {
         self.was = match (self.was, up) {
             (Was::Never, false) => Was::Never,
             (Was::Never, true) => {
-                ui.line("Ready!");
+                if !self.beside {
+                    ui.line("Ready!");
+                }
                 turn = Turn::Ready;
                 Was::Now
             }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * First SIGINT, SIGTERM or SIGHUP: passed to the remote process, which then has
-//!   [`GRACE`] to end; the second ends at once. With a terminal of its own (raw mode) keys travel
+//!   [`GRACE`](carry::GRACE) to end; the second ends at once. With a terminal of its own (raw mode) keys travel
 //!   as bytes, and a signal that comes nevertheless is meant for this program: it ends.
 //! * A closed standard output closes the session and ends with 141, as a program does that dies
 //!   of SIGPIPE; OpenSSH ends with the status of the remote process, which dies of just that.
@@ -16,23 +16,23 @@
 //!   other end, and gets it again until the session ends, since an end is for good. (The Go client
 //!   leaves a shell waiting for ever there.)
 
+mod auth_agent;
+mod carry;
+mod escape;
+#[cfg(test)]
+mod tests;
+
 use std::{io, sync::Arc, time::Duration};
 
 use coderctl_ssh::{
-    Control, Error, Exit, Options, Request, Session,
-    client::{self, Client, Reader, Writer},
+    Error, Exit, Options, Session,
+    client::{self, Client},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
-use super::{
-    Context, End, Event, Stream, Tunnel,
-    local::{Local, Streams},
-    terminal::{self, Change, Changes, Raw},
-};
+pub(super) use self::carry::finish;
+use self::carry::{Carrier, Terminal};
+use super::{Context, End, Event, Stream, Tunnel, local::Streams, remote::Remote, terminal};
 use crate::{
     config::dial_timeout,
     error::{CommandError, Kind},
@@ -48,38 +48,12 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 /// four of them, a minute. The tunnel below notices its own loss sooner; this is for a server that
 /// hangs, or forgot us.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a remote process may go on after a signal was passed to it.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long an orderly end may take when it was asked for.
-const CLOSE: Duration = Duration::from_secs(1);
-/// How long the last bytes to the agent may take.
-const GOODBYE: Duration = Duration::from_millis(250);
-/// After which time a remote terminal is told again that input has ended: a shell that was still
-/// setting up its terminal has missed the key (seen with bash behind a Go agent), and every
-/// program that reads after the first has to be told too.
-const END_KEY: Duration = Duration::from_millis(250);
-/// What that time grows to, so that a long command does not find its input full of keys.
-const END_KEY_SLOW: Duration = Duration::from_secs(10);
-/// Bytes read from standard input at once.
-const READ: usize = 64 * 1024;
-/// What a program ends with that wrote to a closed pipe: 128 + SIGPIPE.
-const BROKEN_PIPE: u8 = 141;
-
 /// What to do about an agent that does not do what it should.
 const BUSY: &str =
     "the agent may be starting or overloaded: try again, or look at its log in the dashboard";
 
 /// What to do about one that cannot be understood.
 const AGE: &str = "the agent may be too old or too new: update the workspace";
-
-/// What is asked of the workspace.
-#[derive(Debug, Clone)]
-pub(super) struct Remote {
-    pub(super) request: Request,
-    pub(super) env: Vec<(String, String)>,
-    /// Whether the remote side gets a terminal.
-    pub(super) tty: bool,
-}
 
 /// Waits until there is a tunnel; an error when there never will be one.
 pub(super) async fn attached(
@@ -127,10 +101,16 @@ pub(super) async fn dial(tunnel: &dyn Tunnel) -> Result<Box<dyn Stream>, Command
 /// Runs a session from the attachment of the tunnel to its end.
 pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
+    let options = Options {
+        env: remote.env.clone(),
+        pty: remote.tty.then(terminal::pty),
+        agent: remote.agent.is_some(),
+        request: remote.request.clone(),
+    };
     let opened = async {
         let dialled = attached(&mut tunnel).await?;
         tokio::select! {
-            opened = open(&*dialled, &remote) => opened,
+            opened = open(&*dialled, options) => opened,
             () = detached(&mut tunnel) => {
                 Err(CommandError::msg(Kind::Tunnel, "the tunnel broke before the session began"))
             }
@@ -153,7 +133,7 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
     let suspended = remote.tty.then(|| ui.suspend());
     let end = match Terminal::enter(remote.tty) {
         Ok(terminal) => {
-            let carrier = Carrier { tunnel, close, signals, terminal };
+            let carrier = Carrier::new(&remote, terminal, tunnel, close, signals, ui.clone());
             carrier.carry(client, session, streams).await
         }
         Err(error) => {
@@ -169,11 +149,8 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
 /// Opens a session.
 pub(super) async fn open(
     tunnel: &dyn Tunnel,
-    remote: &Remote,
+    options: Options,
 ) -> Result<(Client, Session), CommandError> {
-    let mut options = Options::new(remote.request.clone());
-    options.env.clone_from(&remote.env);
-    options.pty = remote.tty.then(terminal::pty);
     let opening = async {
         let mut client = client::begin(dial(tunnel).await?, Some(KEEP_ALIVE)).map_err(refused)?;
         let session = match client.session(options.clone()).await {
@@ -225,213 +202,6 @@ fn refused(error: Error) -> CommandError {
     }
 }
 
-/// The terminal, as far as the session has to do with it.
-struct Terminal {
-    tty: bool,
-    raw: Option<Raw>,
-    changes: Option<Changes>,
-}
-
-impl Terminal {
-    fn enter(tty: bool) -> io::Result<Self> {
-        if !tty {
-            return Ok(Self { tty, raw: None, changes: None });
-        }
-        let changes = Changes::new()?;
-        Ok(Self { tty, raw: Raw::enter()?, changes: Some(changes) })
-    }
-
-    async fn change(&mut self) -> Change {
-        match &mut self.changes {
-            Some(changes) => changes.next().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn handle(&self, change: Change, control: &Control) {
-        if let (Change::Resumed, Some(raw)) = (change, &self.raw)
-            && let Err(error) = raw.again()
-        {
-            tracing::warn!(%error, "the terminal does not go back to raw mode");
-        }
-        let (cols, rows) = terminal::size();
-        control.window_change(cols, rows);
-    }
-}
-
-/// Carries a session until it ends.
-struct Carrier {
-    tunnel: watch::Receiver<Option<Arc<dyn Tunnel>>>,
-    close: watch::Receiver<bool>,
-    signals: tokio::sync::mpsc::Receiver<Signal>,
-    terminal: Terminal,
-}
-
-/// Why not to wait for more than [`Carrier::carry`]'s deadline.
-#[derive(Debug, Clone, Copy)]
-enum Leaving {
-    /// The app was asked to close.
-    Asked,
-    /// This signal was passed on.
-    Signal(Signal),
-    /// The tunnel is gone.
-    Lost,
-}
-
-impl Carrier {
-    async fn carry(mut self, client: Client, session: Session, streams: Streams) -> End {
-        let Session { stdin, stdout, stderr, control } = session;
-        let mut client = Some(client);
-        let feed = feed(streams.stdin, stdin, self.terminal.tty);
-        let drain = drain(stdout, streams.stdout, stderr, streams.stderr);
-        tokio::pin!(feed, drain);
-        let (mut fed, mut drained) = (false, false);
-        let mut exit = None;
-        let mut leaving: Option<(Leaving, Instant)> = None;
-
-        let end = loop {
-            if let (Some(exit), true) = (&exit, drained) {
-                break match (exit, leaving) {
-                    // It was we who closed it.
-                    (Exit::Lost(_), Some((Leaving::Asked, _))) => End::Done(0),
-                    _ => end_of(exit),
-                };
-            }
-            let until = leaving.map(|(_, until)| until);
-            tokio::select! {
-                () = &mut feed, if !fed => fed = true,
-                result = &mut drain, if !drained => {
-                    drained = true;
-                    if let Err(error) = result {
-                        control.close();
-                        finish(client.take()).await;
-                        break unwritable(error);
-                    }
-                }
-                ended = control.exit(), if exit.is_none() => exit = Some(ended),
-                change = self.terminal.change() => self.terminal.handle(change, &control),
-                Some(signal) = self.signals.recv() => {
-                    if self.terminal.raw.is_some() || leaving.is_some() {
-                        control.close();
-                        break End::Done(ended_by(signal));
-                    }
-                    control.signal(signal.ssh_name());
-                    leaving = Some((Leaving::Signal(signal), Instant::now() + GRACE));
-                }
-                () = asked(&mut self.close), if !matches!(leaving, Some((Leaving::Asked, _))) => {
-                    control.close();
-                    leaving = Some((Leaving::Asked, Instant::now() + CLOSE));
-                }
-                () = detached(&mut self.tunnel), if exit.is_none() => {
-                    // What has arrived is still written; nothing more will.
-                    client = None;
-                    exit = Some(Exit::Lost(Error::NoStatus));
-                    leaving = leaving.or(Some((Leaving::Lost, Instant::now() + CLOSE)));
-                }
-                () = at(until) => {
-                    control.close();
-                    break match (leaving, &exit) {
-                        (Some((Leaving::Signal(signal), _)), _) => End::Done(ended_by(signal)),
-                        (_, Some(exit)) => end_of(exit),
-                        (_, None) => End::Done(0),
-                    };
-                }
-            }
-        };
-        // Nothing that still happens may leave the terminal as it is now.
-        drop(self.terminal);
-        finish(client).await;
-        end
-    }
-}
-
-async fn at(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Takes leave of the server, as far as that takes no time.
-pub(super) async fn finish(client: Option<Client>) {
-    if let Some(client) = client
-        && timeout(GOODBYE, client.close()).await.is_err()
-    {
-        tracing::debug!("the SSH server does not take our goodbye");
-    }
-}
-
-/// Standard input to the session, to its end.
-async fn feed(mut local: Local, mut stdin: Writer, tty: bool) {
-    let mut buffer = vec![0; READ];
-    let mut last = b'\n';
-    loop {
-        let count = match local.read(&mut buffer).await {
-            Ok(count) => count,
-            Err(error) => {
-                // A terminal that hung up, or a descriptor that cannot be read: the end as well.
-                tracing::debug!(%error, "standard input");
-                0
-            }
-        };
-        if count == 0 {
-            break;
-        }
-        last = buffer[count - 1];
-        if stdin.write_all(&buffer[..count]).await.is_err() {
-            // The session is over; its exit says how.
-            return;
-        }
-    }
-    if tty {
-        // End-of-file works at the beginning of a line; elsewhere, the first ends the line.
-        let keys: &[u8] = if last == b'\n' { b"\x04" } else { b"\x04\x04" };
-        let mut pause = END_KEY;
-        while stdin.write_all(keys).await.is_ok() {
-            sleep(pause).await;
-            pause = (2 * pause).min(END_KEY_SLOW);
-        }
-        return;
-    }
-    if let Err(error) = stdin.shutdown().await {
-        tracing::debug!(%error, "end of input");
-    }
-}
-
-/// Both outputs of the session, to their ends. An error is that of standard output.
-async fn drain(
-    stdout: Reader,
-    local_stdout: Local,
-    stderr: Reader,
-    local_stderr: Local,
-) -> io::Result<()> {
-    let out = copy(stdout, local_stdout);
-    let err = async {
-        if let Err(error) = copy(stderr, local_stderr).await {
-            tracing::debug!(%error, "standard error");
-        }
-        Ok(())
-    };
-    tokio::try_join!(out, err).map(drop)
-}
-
-async fn copy(mut from: Reader, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    // A lost session ends its output with an error, which its exit tells better.
-    while let Ok(Some(chunk)) = from.chunk().await {
-        to.write_all(&chunk).await?;
-    }
-    to.flush().await
-}
-
-/// Standard output takes no more.
-fn unwritable(error: io::Error) -> End {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return End::Done(BROKEN_PIPE);
-    }
-    let error = anyhow::Error::new(error).context("cannot write to standard output");
-    End::Failed(CommandError::new(Kind::Local, error))
-}
-
 /// The exit code for a way in which the remote process ended.
 fn end_of(exit: &Exit) -> End {
     match exit {
@@ -467,6 +237,3 @@ fn signal_number(name: &str) -> Option<u8> {
         _ => return None,
     })
 }
-
-#[cfg(test)]
-mod tests;

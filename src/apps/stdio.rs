@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use super::{
-    App, BoxFuture, Context, End, Event, Stream, exec,
-    local::{Local, Streams},
+    App, BoxFuture, Context, End, Event, Stream,
+    local::{self, Local, Streams},
     session::{asked, attached, detached, dial, ended_by, lost},
 };
 use crate::{
@@ -61,17 +61,14 @@ impl Stdio {
 
 impl App for Stdio {
     fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async move { exec::prepare(&mut self.streams) })
+        Box::pin(async move { local::prepare(&mut self.streams) })
     }
 
     fn run(mut self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
         Box::pin(async move {
-            if let Err(error) = exec::prepare(&mut self.streams) {
-                return End::Failed(error);
-            }
-            match self.streams {
-                Some(streams) => run(streams, context).await,
-                None => End::Failed(CommandError::msg(Kind::Local, "no standard streams")),
+            match local::take(&mut self.streams) {
+                Ok(streams) => run(streams, context).await,
+                Err(error) => End::Failed(error),
             }
         })
     }

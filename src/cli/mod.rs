@@ -44,6 +44,7 @@ mod stop;
 pub mod target;
 mod template_file;
 mod version;
+mod vscodessh;
 mod wait;
 mod whoami;
 
@@ -93,6 +94,8 @@ enum Subcommand {
     List(list::Args),
     Show(show::Args),
     Ssh(Box<ssh::Args>),
+    #[command(hide = true)]
+    Vscodessh(Box<vscodessh::Args>),
     #[command(visible_alias = "tunnel")]
     PortForward(port_forward::Args),
     Cp(cp::Args),
@@ -273,6 +276,7 @@ fn run(
         Subcommand::List(args) => &args.headers,
         Subcommand::Show(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
+        Subcommand::Vscodessh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
         Subcommand::Cp(args) => &args.headers,
         Subcommand::ConfigSsh(args) => &args.headers,
@@ -294,7 +298,13 @@ fn run(
     };
     let typed: Vec<String> = headers.header.iter().chain(&own.header).cloned().collect();
     let headers = global::list("CODER_HEADER", &typed)?;
-    let log_file = if let Subcommand::Ssh(args) = &command { args.log_file()? } else { None };
+    let log_file = if let Subcommand::Ssh(args) = &command {
+        args.log_file()?
+    } else if let Subcommand::Vscodessh(args) = &command {
+        args.log_file()?
+    } else {
+        None
+    };
     #[cfg(feature = "embedded")]
     let stands = matches!(command, Subcommand::Server(_) | Subcommand::Agent(_));
     #[cfg(not(feature = "embedded"))]
@@ -313,6 +323,7 @@ fn run(
             Subcommand::List(args) => until_signal(list::run(args, &environment)).await,
             Subcommand::Show(args) => until_signal(show::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
+            Subcommand::Vscodessh(args) => vscodessh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
             Subcommand::Cp(args) => cp::run(args, &environment).await,
             Subcommand::ConfigSsh(args) => until_signal(config_ssh::run(args, &environment)).await,

@@ -166,7 +166,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     tunnel::run(&session, &environment.ui, request).await
 }
 
-fn wrong(error: SpecError) -> CommandError {
+pub(super) fn wrong(error: SpecError) -> CommandError {
     let hint = match error {
         SpecError::Syntax(_) | SpecError::Range { .. } => {
             Some("write [BIND:]LOCAL[:REMOTE], e.g. --tcp 8080:80 or --tcp 9000-9002")

@@ -1,23 +1,38 @@
-use std::{fs, os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
+pub(super) mod log_file;
+mod variables;
+
+use std::{fs, path::PathBuf, time::Duration};
 
 use super::{
     Environment, Session,
     deadlines::Deadlines,
     global::{self, Headers},
-    spelling,
+    port_forward, spelling,
     target::Target,
 };
 use crate::{
-    apps::{App, exec::Exec, shell::Shell, stdio::Stdio},
+    apps::{
+        App,
+        accompanied::Accompanied,
+        forward_spec::{self, Forward, Specs},
+        network_info::NetworkInfo,
+        port_forward::PortForward,
+        remote::Remote,
+        stdio::Stdio,
+    },
     error::{CommandError, Kind},
     tunnel::{self, Request, Wait},
-    ui::{Ui, quoted},
+    ui::Ui,
 };
+
+/// How often the network info is written unless it is said (coder/coder: cli/ssh.go).
+pub(super) const INFO_INTERVAL: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "Examples:
   coderctl ssh dev
   coderctl ssh dev -- make test
   tar c . | coderctl ssh dev -- tar x -C work
+  coderctl ssh dev -L 8080:localhost:80 -R 9000:localhost:3000 -D 1080
   ssh -o ProxyCommand='coderctl ssh --stdio %h' dev";
 
 /// Open a shell in a workspace, or run a command there
@@ -25,6 +40,11 @@ const EXAMPLES: &str = "Examples:
 /// Flags may follow the workspace; the first word that is none begins the remote command, and so
 /// does `--`. A command's standard streams stay apart and its exit status is passed on. A stopped
 /// workspace is started.
+///
+/// LISTEN:TO is as in `coderctl port-forward`; the session begins once the forwards are ready, and
+/// they end with it. On a terminal, `~.` at the beginning of a line ends the connection and `~?`
+/// lists the other escapes. A workspace that has not answered for a minute is given up, with status
+/// 255.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -39,13 +59,51 @@ pub(super) struct Args {
     #[arg(long, env = "CODER_SSH_STDIO")]
     stdio: bool,
 
-    /// Give a command a terminal; a shell always has one
-    #[arg(short, long, env = "CODER_SSH_TTY")]
+    /// Give a command a terminal; a shell has one anyway
+    #[arg(short, long, env = "CODER_SSH_TTY", overrides_with = "no_tty")]
     tty: bool,
+
+    /// Give a shell no terminal
+    #[arg(short = 'T', long, overrides_with = "tty")]
+    no_tty: bool,
+
+    /// Run neither a shell nor a command, forwards only
+    #[arg(short = 'N', long, conflicts_with_all = ["command", "stdio"])]
+    no_command: bool,
 
     /// Environment variable of the session; repeatable [env: CODER_SSH_ENV]
     #[arg(short, long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
     env: Vec<String>,
+
+    /// File of such variables, one in a line; repeatable
+    #[arg(long, value_name = "PATH")]
+    env_file: Vec<PathBuf>,
+
+    /// Forward a local port or socket to a host or socket that the workspace reaches; repeatable
+    #[arg(short = 'L', long, value_name = "LISTEN:TO", allow_hyphen_values = true)]
+    local_forward: Vec<String>,
+
+    /// Forward a port or socket of the workspace to a host or socket reached from here; repeatable
+    /// [env: CODER_SSH_REMOTE_FORWARD]
+    #[arg(short = 'R', long, value_name = "LISTEN:TO", allow_hyphen_values = true)]
+    remote_forward: Vec<String>,
+
+    /// Local SOCKS 5 port for connections from the workspace to anywhere; repeatable
+    #[arg(short = 'D', long, value_name = "[BIND:]PORT", allow_hyphen_values = true)]
+    dynamic_forward: Vec<String>,
+
+    /// Let programs in the workspace use the SSH keys of the agent behind SSH_AUTH_SOCK
+    #[arg(short = 'A', long, env = "CODER_SSH_FORWARD_AGENT")]
+    forward_agent: bool,
+
+    /// Socket of another SSH agent to forward
+    #[arg(long, env = "CODER_SSH_IDENTITY_AGENT", value_name = "SOCKET")]
+    identity_agent: Option<PathBuf>,
+
+    /// Character that begins an escape on a terminal, or none
+    #[arg(long, default_value = "~", value_name = "CHAR", value_parser = escape_char,
+          hide_short_help = true)]
+    escape_char: Escape,
 
     /// Whether to wait for the workspace's start scripts; auto waits for blocking ones
     #[arg(long, env = "CODER_SSH_WAIT", value_enum, default_value = "auto", value_name = "WHEN")]
@@ -75,12 +133,12 @@ pub(super) struct Args {
     #[arg(long, env = "CODER_SSH_USAGE_APP", value_name = "APP", hide = true)]
     usage_app: Option<String>,
 
-    /// Accepted for editor extensions
-    #[arg(long, value_name = "DIR", hide = true)]
+    /// Directory for a file that tells editor extensions how the tunnel is
+    #[arg(long, value_name = "DIR", hide_short_help = true)]
     network_info_dir: Option<PathBuf>,
 
-    /// Accepted for editor extensions
-    #[arg(long, value_name = "DURATION", hide = true, value_parser = spelling::duration)]
+    /// How often it is written; 5s unless given
+    #[arg(long, value_name = "DURATION", hide_short_help = true, value_parser = spelling::duration)]
     network_info_interval: Option<Duration>,
 
     /// Accepted for older configurations
@@ -92,21 +150,9 @@ pub(super) struct Args {
     #[arg(long, hide = true)]
     force_new_tunnel: bool,
 
-    /// Forward the SSH agent; not supported yet
-    #[arg(short = 'A', long, env = "CODER_SSH_FORWARD_AGENT", hide = true)]
-    forward_agent: bool,
-
-    /// Socket of the SSH agent to forward; not supported yet
-    #[arg(long, env = "CODER_SSH_IDENTITY_AGENT", value_name = "SOCKET", hide = true)]
-    identity_agent: Option<PathBuf>,
-
     /// Forward the GPG agent; not supported yet
     #[arg(short = 'G', long, env = "CODER_SSH_FORWARD_GPG", hide = true)]
     forward_gpg: bool,
-
-    /// Forward a port of the workspace to here; not supported yet [env: CODER_SSH_REMOTE_FORWARD]
-    #[arg(short = 'R', long, value_name = "SPEC", hide = true, allow_hyphen_values = true)]
-    remote_forward: Vec<String>,
 
     /// Container in the workspace; not supported yet
     #[arg(short, long, value_name = "CONTAINER", hide = true)]
@@ -131,6 +177,16 @@ pub(super) enum WaitArg {
     Auto,
 }
 
+impl From<WaitArg> for Wait {
+    fn from(wait: WaitArg) -> Self {
+        match wait {
+            WaitArg::Yes => Self::Yes,
+            WaitArg::No => Self::No,
+            WaitArg::Auto => Self::Auto,
+        }
+    }
+}
+
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
     let ui = &environment.ui;
     let target = Target::parse_host(
@@ -138,7 +194,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         args.ssh_host_prefix.as_deref(),
         args.hostname_suffix.as_deref(),
     )?;
-    let mode = args.mode()?;
+    let app = args.app(environment)?;
     let wait = args.wait(ui);
     let session = Session::open(environment).await?;
     let request = Request {
@@ -149,66 +205,116 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         restart: false,
         limits: args.deadlines.limits(),
         usage_app: usage_app(args.usage_app.as_deref()),
-        app: mode.app(),
+        app,
     };
     tunnel::run(&session, ui, request).await
 }
 
-/// What to run on the tunnel.
-#[derive(Debug, PartialEq, Eq)]
-enum Mode {
-    Stdio,
-    Shell { env: Vec<(String, String)> },
-    Command { line: String, tty: bool, env: Vec<(String, String)> },
-}
+/// `--escape-char` as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Escape(Option<u8>);
 
-impl Mode {
-    fn app(self) -> Box<dyn App> {
-        match self {
-            Self::Stdio => Box::new(Stdio::new()),
-            Self::Shell { env } => Box::new(Shell::new(env)),
-            Self::Command { line, tty, env } => Box::new(Exec::new(line, env, tty)),
-        }
+fn escape_char(text: &str) -> Result<Escape, &'static str> {
+    match text.as_bytes() {
+        b"none" => Ok(Escape(None)),
+        [key] if key.is_ascii_graphic() => Ok(Escape(Some(*key))),
+        [b'^', key] if key.is_ascii_alphabetic() => Ok(Escape(Some(key & 0x1f))),
+        _ => Err("write one character, ^ and a letter, or none"),
     }
 }
 
 impl Args {
-    fn mode(&self) -> Result<Mode, CommandError> {
-        if self.stdio {
-            return self.stdio_mode();
+    /// What to run on the tunnel.
+    fn app(&self, environment: &Environment) -> Result<Box<dyn App>, CommandError> {
+        let forwards = self.forwards()?;
+        let app: Box<dyn App> = if self.stdio {
+            // OpenSSH does all that `-A`, `-e` and `-c` ask for itself; forwards would be lost.
+            if !forwards.is_empty() {
+                let remote = forwards.iter().any(|one| matches!(one, Forward::Remote(..)));
+                let what = if remote { "remote-forward" } else { "a forward" };
+                let text = format!("{what} can't be enabled in the stdio mode");
+                return Err(CommandError::msg(Kind::Usage, text)
+                    .hint("give -L, -R and -D to OpenSSH itself"));
+            }
+            Box::new(Stdio::new())
+        } else if forwards.is_empty() {
+            if self.no_command {
+                return Err(CommandError::msg(
+                    Kind::Usage,
+                    "--no-command (-N) leaves nothing to do",
+                )
+                .hint("name a forward with -L, -R or -D"));
+            }
+            Box::new(self.session(&environment.ui)?)
+        } else {
+            let mut forwards = PortForward::new(forwards, &self.workspace);
+            if let Some(inside) = environment.shared_host {
+                forwards = forwards.on_shared_host(inside);
+            }
+            match self.no_command {
+                true => Box::new(forwards),
+                false => {
+                    let session = Box::new(self.session(&environment.ui)?);
+                    Box::new(Accompanied::new(session, forwards))
+                }
+            }
+        };
+        let directory = self.network_info_dir.as_ref().filter(|path| !path.as_os_str().is_empty());
+        Ok(match directory {
+            Some(directory) => {
+                let interval = self.network_info_interval.unwrap_or(INFO_INTERVAL);
+                Box::new(NetworkInfo::new(app, directory.clone(), interval))
+            }
+            None => app,
+        })
+    }
+
+    fn forwards(&self) -> Result<Vec<Forward>, CommandError> {
+        let specs = Specs {
+            local: self.local_forward.clone(),
+            remote: global::list("CODER_SSH_REMOTE_FORWARD", &self.remote_forward)?,
+            dynamic: self.dynamic_forward.clone(),
+            ..Specs::default()
+        };
+        if specs.local.is_empty() && specs.remote.is_empty() && specs.dynamic.is_empty() {
+            return Ok(Vec::new());
         }
-        let remote_forward = global::list("CODER_SSH_REMOTE_FORWARD", &self.remote_forward)?;
-        let asked = [
-            (self.forward_agent, "--forward-agent (-A)", "ssh -A"),
-            (self.forward_gpg, "--forward-gpg (-G)", "ssh -R"),
-            (!remote_forward.is_empty(), "--remote-forward (-R)", "ssh -R"),
-        ];
-        if let Some((_, flag, instead)) = asked.iter().find(|(asked, ..)| *asked) {
-            return Err(CommandError::msg(Kind::Usage, format!("{flag} is not supported yet"))
-                .hint(format!(
-                    "OpenSSH can do it: {instead} … -o ProxyCommand='coderctl ssh --stdio %h' {}",
-                    quoted(&self.workspace).trim_matches('`')
-                )));
+        forward_spec::parse(&specs).map_err(port_forward::wrong)
+    }
+
+    fn session(&self, ui: &Ui) -> Result<Remote, CommandError> {
+        if self.forward_gpg {
+            let text = "--forward-gpg (-G) is not supported yet";
+            return Err(CommandError::msg(Kind::Usage, text).hint(
+                "its socket can be forwarded: -R /REMOTE/S.gpg-agent:/LOCAL/S.gpg-agent.extra, \
+                 the paths that gpgconf --list-dirs tells",
+            ));
         }
         if self.container.as_ref().is_some_and(|container| !container.is_empty()) {
             return Err(CommandError::msg(Kind::Usage, "--container (-c) is not supported yet"));
         }
-        let env = environment_variables(&global::list("CODER_SSH_ENV", &self.env)?)?;
-        if self.command.is_empty() {
-            return Ok(Mode::Shell { env });
-        }
+        let settings = global::list("CODER_SSH_ENV", &self.env)?;
+        let env = variables::read(&self.env_file, &settings)?;
         // As OpenSSH does: one line, words parted by single blanks, quoting left to the user.
-        let line = self.command.join(" ");
-        Ok(Mode::Command { line, tty: self.tty, env })
+        let session = match self.command.is_empty() {
+            true => Remote::shell(!self.no_tty),
+            false => Remote::command(self.command.join(" "), self.tty),
+        };
+        Ok(session.with_env(env).with_agent(self.agent(ui)).with_escape(self.escape_char.0))
     }
 
-    /// OpenSSH does all that `-A`, `-G`, `-e` and `-c` ask for itself; `-R` would be lost.
-    fn stdio_mode(&self) -> Result<Mode, CommandError> {
-        if global::list("CODER_SSH_REMOTE_FORWARD", &self.remote_forward)?.is_empty() {
-            return Ok(Mode::Stdio);
+    /// The socket of the authentication agent to forward.
+    fn agent(&self, ui: &Ui) -> Option<PathBuf> {
+        if !self.forward_agent {
+            return None;
         }
-        Err(CommandError::msg(Kind::Usage, "remote-forward can't be enabled in the stdio mode")
-            .hint("give -R to OpenSSH itself"))
+        let named = self.identity_agent.clone();
+        let socket = named.or_else(|| std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from));
+        let socket = socket.filter(|path| !path.as_os_str().is_empty());
+        if socket.is_none() {
+            ui.warn("there is no SSH agent to forward: SSH_AUTH_SOCK is not set");
+        }
+        socket
     }
 
     fn wait(&self, ui: &Ui) -> Wait {
@@ -216,46 +322,16 @@ impl Args {
             ui.warn("--no-wait is deprecated, use --wait no");
             return Wait::No;
         }
-        match self.wait {
-            WaitArg::Yes => Wait::Yes,
-            WaitArg::No => Wait::No,
-            WaitArg::Auto => Wait::Auto,
-        }
+        self.wait.into()
     }
 
-    /// The file that `--log-dir` asks for. Editor extensions find it by its name: the parent of a
-    /// ProxyCommand is the `ssh` that they look for.
+    /// The file that `--log-dir` asks for.
     pub(super) fn log_file(&self) -> Result<Option<fs::File>, CommandError> {
         let directory = self.log_dir.as_ref().filter(|path| !path.as_os_str().is_empty());
-        let Some(directory) = directory else { return Ok(None) };
-        let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-        let letters: String = uuid::Uuid::new_v4().as_bytes()[..5]
-            .iter()
-            .map(|b| char::from(b'a' + b % 26))
-            .collect();
-        let parent = match rustix::process::getppid() {
-            Some(parent) if self.stdio => format!("-{}", parent.as_raw_nonzero()),
-            Some(_) | None => String::new(),
-        };
-        let path = directory.join(format!("coder-ssh-{now}-{letters}{parent}.log"));
-        let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        opened.map(Some).map_err(|error| {
-            let what = format!("cannot create the log file {}", path.display());
-            CommandError::new(Kind::Other, anyhow::Error::new(error).context(what))
-                .hint("--log-dir names a directory that exists and can be written")
-        })
+        directory
+            .map(|directory| log_file::create(&log_file::named(directory, self.stdio)))
+            .transpose()
     }
-}
-
-fn environment_variables(list: &[String]) -> Result<Vec<(String, String)>, CommandError> {
-    let split = |setting: &String| match setting.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        Some(_) | None => {
-            let text = format!("invalid environment variable setting {}", quoted(setting));
-            Err(CommandError::msg(Kind::Usage, text).hint("write -e NAME=VALUE"))
-        }
-    };
-    list.iter().map(split).collect()
 }
 
 /// What usage is reported under; anything unknown means `ssh`, as to the `coder` client.

@@ -12,7 +12,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,7 +25,7 @@ use coderctl_tailnet::{
     control::{DialError, DialFailure, Refusal},
     derp::dial::TransportDial,
     derp_map::DerpMap,
-    ids::PeerId,
+    ids::{PeerId, RegionId},
     paths,
     shell::{
         ConnectionInfo, ControlDial, ControlStream, Handle, InfoRequest, Options, Status, Tailnet,
@@ -36,7 +39,7 @@ use uuid::Uuid;
 use super::{facts, world::Dialed};
 use crate::{
     api::{self, Client},
-    apps::{BoxFuture, Datagrams, Path, Spliced, Stream, Tunnel},
+    apps::{BoxFuture, Datagrams, Path, Relays, Spliced, Stream, Tunnel},
     config::dial_timeout,
 };
 
@@ -264,7 +267,7 @@ fn coordinator(
     client: Client,
     agent: watch::Receiver<Option<Uuid>>,
 ) -> Box<dyn FnMut(Option<coderctl_tailnet::control::ResumeToken>) -> ControlDial + Send> {
-    let for_all = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let for_all = Arc::new(AtomicBool::new(true));
     Box::new(move |resume| {
         let (client, mut agent) = (client.clone(), agent.clone());
         let for_all = Arc::clone(&for_all);
@@ -335,6 +338,7 @@ impl Dialed for Connection {
     fn tunnel(&self) -> Arc<dyn Tunnel> {
         Arc::new(AgentTunnel {
             handle: self.handle.clone(),
+            measuring: AtomicBool::new(false),
             status: self.tailnet.status(),
             peer: self.peer,
         })
@@ -368,6 +372,8 @@ impl Dialed for Connection {
 /// What apps see.
 struct AgentTunnel {
     handle: Handle,
+    /// Whether the relays' latencies are asked for.
+    measuring: AtomicBool,
     status: watch::Receiver<Status>,
     peer: PeerId,
 }
@@ -434,6 +440,19 @@ impl Tunnel for AgentTunnel {
                 Path::Relay(name.unwrap_or_else(|| region.to_string()))
             }
             None => Path::None,
+        }
+    }
+
+    fn relays(&self) -> Relays {
+        if !self.measuring.swap(true, Ordering::Relaxed) {
+            self.handle.measure_relays();
+        }
+        let status = self.status.borrow();
+        let name = |region: &RegionId| status.regions.get(region).cloned();
+        let latencies = status.latencies.iter();
+        Relays {
+            home: status.home.as_ref().and_then(name),
+            latencies: latencies.filter_map(|(id, took)| Some((name(id)?, *took))).collect(),
         }
     }
 }

@@ -23,5 +23,6 @@ mod openssh_options;
 mod replicas;
 mod server;
 mod sessions;
+mod shells;
 mod states;
 mod support;

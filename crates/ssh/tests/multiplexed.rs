@@ -104,7 +104,7 @@ async fn a_refusal_is_that_channels_own_and_harmless_to_print() {
 
 #[tokio::test]
 async fn listeners_are_granted_or_refused_and_tell_who_connects() {
-    let (mut client, mut openers, _server) = start().await;
+    let (client, mut openers, _server) = start().await;
     let listen = |port| Listen::Tcp { address: "localhost".into(), port };
     assert_eq!(client.listen(listen(1)).await, Err(ListenError::Refused));
     assert_eq!(client.listen(listen(9000)).await, Ok(Some(9000)));
@@ -137,7 +137,7 @@ async fn listeners_are_granted_or_refused_and_tell_who_connects() {
 
 #[tokio::test]
 async fn a_lost_connection_ends_everything_that_waits_for_it() {
-    let (mut client, _openers, server) = start().await;
+    let (client, _openers, server) = start().await;
     let mut channel = client.opener().open(tcp("echo", 7)).await.unwrap();
     server.abort();
     let end = channel.read_u8().await.unwrap_err();

@@ -116,6 +116,11 @@ pub struct Status {
     pub relay: bool,
     /// The short names of the relay regions. Not to be printed unescaped.
     pub regions: BTreeMap<RegionId, String>,
+    /// Where we listen.
+    pub home: Option<RegionId>,
+    /// Round trips to regions, of those that answered when they were measured last. They are
+    /// measured where there is a choice, or after [`Handle::measure_relays`].
+    pub latencies: BTreeMap<RegionId, Duration>,
     /// The way to each peer, as of its last change; [`Handle::path`] has newer latencies.
     pub paths: BTreeMap<PeerId, PathInfo>,
     /// What went wrong last, for people. Not to be printed unescaped.
@@ -137,6 +142,7 @@ pub struct Tailnet {
 #[derive(Debug)]
 enum Command {
     AddPeer(PeerId),
+    MeasureRelays,
     Leave,
 }
 
@@ -210,7 +216,7 @@ impl Tailnet {
     /// A handle that opens connections and pings, and does not keep the tailnet alive.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: Arc::clone(&self.shared) }
+        Handle { shared: Arc::clone(&self.shared), commands: self.commands.downgrade() }
     }
 
     /// Takes leave of the coordinator, at most a second, and ends everything. Connections that
@@ -244,9 +250,17 @@ impl std::fmt::Debug for Tailnet {
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    commands: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl Handle {
+    /// Has the relays measured from now on, even where there is no choice; [`Status::latencies`]
+    /// follow.
+    pub fn measure_relays(&self) {
+        // An error is a tailnet that has ended.
+        let _ = self.commands.upgrade().map(|commands| commands.send(Command::MeasureRelays));
+    }
+
     /// Opens a TCP connection to a port of an agent. May be called before the agent is reachable:
     /// the SYN then waits for the tunnel.
     ///
@@ -381,6 +395,7 @@ impl Driver {
                 }
                 order = orders.recv() => match order {
                     Some(Command::AddPeer(peer)) => control.add_tunnel(peer),
+                    Some(Command::MeasureRelays) => self.pump.relays.measure_always(),
                     Some(Command::Leave) | None => return self.leave(control).await,
                 },
             }
@@ -513,6 +528,8 @@ impl Driver {
         let problem = relays.home.and_then(|home| relays.problems.get(&home).cloned());
         self.change(|status| {
             status.relay = connected;
+            status.home = relays.home;
+            status.latencies.clone_from(&relays.latencies);
             if problem.is_some() {
                 status.problem = problem;
             }

@@ -135,12 +135,8 @@ fn check_destination(path: &Path, several: bool) -> Result<(), CommandError> {
 async fn run(copy: Copy, mut context: Context) -> End {
     let opening = async {
         let tunnel = attached(&mut context.tunnel).await?;
-        let asked = session::Remote {
-            request: Request::Subsystem("sftp".to_owned()),
-            env: Vec::new(),
-            tty: false,
-        };
-        session::open(&*tunnel, &asked).await
+        let asked = coderctl_ssh::Options::new(Request::Subsystem("sftp".to_owned()));
+        session::open(&*tunnel, asked).await
     };
     let (client, session) = tokio::select! {
         opened = opening => match opened {

@@ -150,7 +150,7 @@ fn wanted(listen: &Listen) -> client::Listen {
 }
 
 /// Serves the listeners until their connection is over.
-async fn serve(mut client: Client, forwards: &[Reverse], shared: &mut Shared) {
+async fn serve(client: Client, forwards: &[Reverse], shared: &mut Shared) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -14,11 +14,12 @@ use tokio::{
     net::TcpStream,
     sync::mpsc,
     task::{JoinHandle, spawn_blocking},
+    time::Instant,
 };
 
 use super::*;
 use crate::{
-    apps::{App, BoxFuture, Datagrams, Spliced, exec::Exec, shell::Shell},
+    apps::{App, BoxFuture, Datagrams, Spliced, local::Local},
     ui::{self, Ui},
 };
 
@@ -58,7 +59,7 @@ async fn input_is_carried_binary_clean_to_its_end() {
 
 #[tokio::test]
 async fn a_session_waits_for_its_tunnel_and_brings_its_variables() {
-    let app = Exec::new("env", vec![("A".into(), "b c".into())], false);
+    let app = Remote::command("env", false).with_env(vec![("A".into(), "b c".into())]);
     let mut run = Run::start(app, Twin::default());
     tokio::task::yield_now().await;
     assert!(run.events.try_recv().is_err());
@@ -69,7 +70,7 @@ async fn a_session_waits_for_its_tunnel_and_brings_its_variables() {
 
 #[tokio::test]
 async fn a_shell_has_a_terminal_and_piped_input_ends_it() {
-    let mut run = Run::start(Shell::new(Vec::new()), Twin::default());
+    let mut run = Run::start(Remote::shell(true), Twin::default());
     run.attach();
     run.stdin.take().unwrap().write_all(b"echo hi").unwrap();
     assert_eq!(run.output().await.0, "echo hi\x04\x04");
@@ -107,7 +108,21 @@ async fn a_command_that_ignores_a_signal_has_five_seconds() {
     let began = Instant::now();
     run.signals.send(Signal::Hangup).await.unwrap();
     assert_eq!(run.code().await, 129);
-    assert_eq!(began.elapsed().as_secs(), GRACE.as_secs());
+    assert_eq!(began.elapsed().as_secs(), carry::GRACE.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_falls_silent_is_given_up_after_a_minute() {
+    let mut run = Run::start(exec("hold"), Twin::default());
+    run.attach();
+    run.events().await;
+    let began = Instant::now();
+    let error = run.error().await;
+    assert_eq!(error.kind, Kind::Lost);
+    assert!(error.to_string().contains("took too long"), "{error}");
+    let silences = began.elapsed().as_secs() / KEEP_ALIVE.as_secs();
+    assert!((4..=5).contains(&silences), "{:?}", began.elapsed());
+    assert_eq!(run.seen().await.questions, 3);
 }
 
 #[tokio::test]
@@ -204,8 +219,8 @@ async fn a_server_that_never_answers_is_given_up() {
     assert!(error.to_string().contains("SSH session"), "{error}");
 }
 
-fn exec(command: &str) -> Exec {
-    Exec::new(command, Vec::new(), false)
+fn exec(command: &str) -> Remote {
+    Remote::command(command, false)
 }
 
 /// A tunnel whose port 1 is the test server.
@@ -254,22 +269,6 @@ impl Tunnel for Twin {
     }
 }
 
-trait WithStreams: App + Sized + 'static {
-    fn on(self, streams: Streams) -> Self;
-}
-
-impl WithStreams for Exec {
-    fn on(self, streams: Streams) -> Self {
-        self.with_streams(streams)
-    }
-}
-
-impl WithStreams for Shell {
-    fn on(self, streams: Streams) -> Self {
-        self.with_streams(streams)
-    }
-}
-
 /// A running app with pipes for its standard streams.
 struct Run {
     twin: Arc<Twin>,
@@ -284,7 +283,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(app: impl WithStreams, twin: Twin) -> Self {
+    fn start(app: Remote, twin: Twin) -> Self {
         let (stdin_out, stdin) = io::pipe().unwrap();
         let (stdout, stdout_in) = io::pipe().unwrap();
         let (stderr, stderr_in) = io::pipe().unwrap();
@@ -304,7 +303,7 @@ impl Run {
             events: events_in,
             ui: Ui::captured(ui::Options::default()).0,
         };
-        let app = Box::new(app.on(streams));
+        let app = Box::new(app.with_streams(streams));
         Self {
             twin: Arc::new(twin),
             app: tokio::spawn(app.run(context)),

@@ -161,7 +161,7 @@ impl Client {
 
     /// The next who connects to what we offer; `None` when the connection is over. Nothing is
     /// lost when dropped.
-    pub async fn next(&mut self) -> Option<Forwarded> {
+    pub async fn next(&self) -> Option<Forwarded> {
         loop {
             match self.0.arrival().await? {
                 Arrival::Forwarded(id, origin) => {

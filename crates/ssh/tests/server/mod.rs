@@ -89,6 +89,8 @@ pub struct Seen {
     pub answers: [u32; 4],
     pub disconnected: bool,
     pub eof: bool,
+    /// Global requests, which it leaves unanswered.
+    pub questions: u32,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -444,6 +446,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             m::CHANNEL_OPEN_FAILURE => self.seen.answers[1] += 1,
             m::UNIMPLEMENTED => self.seen.answers[2] += 1,
             m::CHANNEL_FAILURE => self.seen.answers[3] += 1,
+            // Somebody asks whether it is still there, and hears nothing.
+            m::GLOBAL_REQUEST => self.seen.questions += 1,
             m::CHANNEL_CLOSE => {}
             m::DISCONNECT => self.seen.disconnected = true,
             m::CHANNEL_EOF | m::CHANNEL_DATA => {
