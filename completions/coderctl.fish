@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_coderctl_global_optspecs
-    string join \n url= token= global-config= header-command= client-tls-ca-file= client-tls-cert-file= client-tls-key-file= disable-direct-connections= disable-network-telemetry= no-version-warning= no-feature-warning= use-keyring= force-tty= no-open= v/verbose= q/quiet= http-timeout= header= h/help V/version
+    string join \n url= token= global-config= header-command= client-tls-ca-file= client-tls-cert-file= client-tls-key-file= disable-direct-connections= disable-network-telemetry= no-version-warning= no-feature-warning= use-keyring= force-tty= no-open= v/verbose= q/quiet= events= events-fd= http-timeout= header= h/help V/version
 end
 
 function __fish_coderctl_needs_command
@@ -40,6 +40,8 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -l force-tty -d 'Behave 
 complete -c coderctl -n "__fish_coderctl_needs_command" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_needs_command" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_needs_command" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_needs_command" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_needs_command" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_needs_command" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_needs_command" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -54,6 +56,8 @@ complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ssh" -d 'Open a s
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "vscodessh" -d 'Carry SSH on stdin and stdout for an editor extension'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "tunnel" -d 'Forward ports and sockets to a workspace and back'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "cp" -d 'Copy files into a workspace, or out of it'
+complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "config-ssh" -d 'Let OpenSSH reach all workspaces, as WORKSPACE.coderctl'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
 complete -c coderctl -n "__fish_coderctl_needs_command" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
@@ -90,6 +94,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l force-tty -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s y -l yes -d 'Do not ask' -r
@@ -110,6 +116,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l force-tty -
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s o -l output -d 'How to show it' -r -f -a "text\t'A sentence'
@@ -131,6 +139,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l force-tty -
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s a -l all -d 'Show workspaces of all owners' -r
@@ -155,6 +165,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s a -l all -d 'Show workspaces of all owners' -r
@@ -179,6 +191,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l force-tty -d 'B
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s o -l output -d 'How to show it' -r -f -a "table\t''
@@ -200,12 +214,15 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand show" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l stdio -d 'Carry SSH on stdin and stdout, for OpenSSH\'s ProxyCommand' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s t -l tty -d 'Give a command a terminal; a shell has one anyway' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s T -l no-tty -d 'Give a shell no terminal' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s N -l no-command -d 'Run neither a shell nor a command, forwards only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l session -d 'Terminal of this name, which goes on in the workspace when the connection is lost or left; it is come back to by itself, and by the same name from anywhere' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s e -l env -d 'Environment variable of the session; repeatable [env: CODER_SSH_ENV]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l env-file -d 'File of such variables, one in a line; repeatable' -r -F
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s L -l local-forward -d 'Forward a local port or socket to a host or socket that the workspace reaches; repeatable' -r
@@ -251,6 +268,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l force-tty -d '
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -l network-info-dir -d 'Directory for a file that tells how the tunnel is' -r -F
@@ -278,6 +297,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -l force-tt
 complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand vscodessh" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s p -l tcp -d 'TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]' -r
@@ -319,6 +340,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l force
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s p -l tcp -d 'TCP ports to forward; repeatable [env: CODER_PORT_FORWARD_TCP]' -r
@@ -360,13 +383,79 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l force-tty -
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s r -l recursive -d 'Copy directories with all that is in them' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s p -l preserve -d 'Keep permissions and times' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l resume -d 'Go on where an earlier copy ended, and pass over files that are whole; implies -p' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s f -l force -d 'Replace files that are there' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s o -l output -d 'What to write to standard output at the end' -r -f -a "text\t'Nothing'
+json\t'What became of it'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l disable-autostart -d 'Do not start a stopped workspace' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l timeout -d 'For everything until it is ready' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l start-timeout -d 'For the workspace to start' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l agent-timeout -d 'For the agent to connect; 10m unless given' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l connect-timeout -d 'For the tunnel to come up' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l ssh-config-file -d 'OpenSSH\'s configuration, ~/.ssh/config unless given' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l coder-binary-path -d 'Program that OpenSSH runs, this one unless given' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -s o -l ssh-option -d 'Option of OpenSSH\'s for all workspaces, as `Name=Value`; an empty value drops one that would be there; repeatable [env: CODER_SSH_CONFIG_OPTS]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l hostname-suffix -d 'What is behind a workspace\'s name, without its dot' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l wait -d 'Whether connections wait for the workspace\'s start scripts' -r -f -a "yes\t''
+no\t''
+auto\t''"
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l disable-autostart -d 'Connections do not start a stopped workspace' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -s n -l dry-run -d 'Show what would change, and change nothing' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l remove -d 'Undo it' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -s y -l yes -d 'Accepted; nothing is asked' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l url -d 'URL of the Coder deployment' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l token -d 'Session token; the variable keeps it out of the process list' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l global-config -d 'Directory of the login, shared with the `coder` client' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l header-command -d 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l client-tls-ca-file -d 'Certificates (PEM) to trust instead of the system\'s' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l client-tls-cert-file -d 'Certificate (PEM) to show to the server' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l client-tls-key-file -d 'Key (PEM) of that certificate' -r -F
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l disable-direct-connections -d 'Use the relay only, never a direct path' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l disable-network-telemetry -d 'Accepted; no telemetry is ever sent' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l no-version-warning -d 'Do not warn about a server that is too old' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l no-feature-warning -d 'Do not show warnings about the server\'s licence' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l use-keyring -d 'Accepted; logins are kept in files only' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l force-tty -d 'Behave as if stdin, stdout and stderr were terminals' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l no-open -d 'Never open a browser' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -l http-timeout -d 'Time limit of each request to the server' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand config-ssh" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s n -l num -d 'How many pings; without it until interrupted' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s t -l timeout -d 'Time limit of each ping' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l wait -d 'Pause between two pings' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l time -d 'Begin each line with the time, in UTC' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l utc -d 'The same as --time' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l time -d 'Begin each line with the local time' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l utc -d 'Begin each line with the time, in UTC' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s o -l output -d 'How to show them' -r -f -a "table\t''
 json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
@@ -386,6 +475,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l direction -d 'What to measure' -r -f -a "down\t''
@@ -414,6 +505,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l force-tt
 complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand speedtest" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s o -l output -d 'How to show it' -r -f -a "table\t''
@@ -435,6 +528,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l force-tty
 complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand netcheck" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s t -l template -d 'Template, by name or as a file' -r
@@ -461,6 +556,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l force-tty -
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l parameter -d 'Parameter of the template, as `name=value`; repeatable [env: CODER_RICH_PARAMETER]' -r
@@ -484,6 +581,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l force-tty -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand start" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand start" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s y -l yes -d 'Do not ask' -r
@@ -506,6 +605,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s y -l yes -d 'Do not ask' -r
@@ -528,6 +629,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l force-tty 
 complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand restart" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s y -l yes -d 'Do not ask' -r
@@ -550,6 +653,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l force-tty -
 complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s y -l yes -d 'Do not ask' -r
@@ -572,6 +677,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l force-tty -d 'B
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand rm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l for -d 'What to wait for' -r -f -a "started\t'Its start build has succeeded'
@@ -599,6 +706,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s f -l follow -d 'Go on as they are written' -r
@@ -622,6 +731,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l url -d 'URL of the Coder deployment' -r
@@ -640,6 +751,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l force-tty -d 
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l state -d 'Directory of the state and of the workspaces' -r -F
@@ -671,6 +784,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l force-tty -
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand server" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l agent-url -d 'URL of the deployment' -r
@@ -700,6 +815,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l force-tty -d
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand agent" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s o -l output -d 'How to show it' -r -f -a "text\t''
@@ -720,6 +837,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l force-tty 
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l url -d 'URL of the Coder deployment' -r
@@ -738,29 +857,33 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l force-tty
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l no-open -d 'Never open a browser' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s v -l verbose -d 'Show steps with their durations; twice for debug logs' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s q -l quiet -d 'Say nothing but warnings and errors' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l events -d 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)' -r -f -a "json\t'One object on a line'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "logout" -d 'End the stored login, here and at the deployment'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "whoami" -d 'Show who is logged in, and where'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "show" -d 'Show a workspace: its state, its latest build, its agents'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "vscodessh" -d 'Carry SSH on stdin and stdout for an editor extension'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "wait" -d 'Wait until a workspace is where it should be'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "logs" -d 'Show the logs of a workspace\'s build and of its agents\' scripts'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "version" -d 'Show the version'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
-complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "login" -d 'Log in to a deployment, and store the login for this client and the `coder` client'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "logout" -d 'End the stored login, here and at the deployment'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "whoami" -d 'Show who is logged in, and where'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "list" -d 'List workspaces and their states'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "show" -d 'Show a workspace: its state, its latest build, its agents'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "ssh" -d 'Open a shell in a workspace, or run a command there'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "vscodessh" -d 'Carry SSH on stdin and stdout for an editor extension'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "port-forward" -d 'Forward ports and sockets to a workspace and back'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "cp" -d 'Copy files into a workspace, or out of it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "config-ssh" -d 'Let OpenSSH reach all workspaces, as WORKSPACE.coderctl'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "ping" -d 'Measure round trips to a workspace, and show the way they take'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "speedtest" -d 'Measure how much the tunnel to a workspace carries'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "netcheck" -d 'Check what this network lets through to the deployment\'s relays and beyond'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "create" -d 'Create a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "start" -d 'Start a workspace, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "stop" -d 'Stop a workspace, and wait until it is stopped'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "restart" -d 'Stop a workspace, start it again, and wait until it runs'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "delete" -d 'Delete a workspace and everything in it'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "wait" -d 'Wait until a workspace is where it should be'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "logs" -d 'Show the logs of a workspace\'s build and of its agents\' scripts'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "demo" -d 'Run a command on a throw-away deployment with one workspace'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "server" -d 'Run a Coder-compatible deployment: control plane, relay, workspaces'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "agent" -d 'Run a workspace agent'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "version" -d 'Show the version'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "generate" -d 'Write completions and man pages, as they are committed to the repository'
+complete -c coderctl -n "__fish_coderctl_using_subcommand help; and not __fish_seen_subcommand_from login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

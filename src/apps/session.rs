@@ -19,6 +19,7 @@
 mod auth_agent;
 mod carry;
 mod escape;
+pub mod resumable;
 #[cfg(test)]
 mod tests;
 

@@ -18,6 +18,7 @@ use crate::{
         network_info::NetworkInfo,
         port_forward::PortForward,
         remote::Remote,
+        session::resumable::Resumable,
         stdio::Stdio,
     },
     error::{CommandError, Kind},
@@ -32,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   coderctl ssh dev
   coderctl ssh dev -- make test
   tar c . | coderctl ssh dev -- tar x -C work
+  coderctl ssh dev --session work
   coderctl ssh dev -L 8080:localhost:80 -R 9000:localhost:3000 -D 1080
   ssh -o ProxyCommand='coderctl ssh --stdio %h' dev";
 
@@ -44,7 +46,8 @@ const EXAMPLES: &str = "Examples:
 /// LISTEN:TO is as in `coderctl port-forward`; the session begins once the forwards are ready, and
 /// they end with it. On a terminal, `~.` at the beginning of a line ends the connection and `~?`
 /// lists the other escapes. A workspace that has not answered for a minute is given up, with status
-/// 255.
+/// 255. A session with a name is no connection's: the agent keeps its terminal for some minutes
+/// without anybody (5 upstream), and shows the last of it to who comes back. It has no exit status.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -70,6 +73,13 @@ pub(super) struct Args {
     /// Run neither a shell nor a command, forwards only
     #[arg(short = 'N', long, conflicts_with_all = ["command", "stdio"])]
     no_command: bool,
+
+    /// Terminal of this name, which goes on in the workspace when the connection is lost or left; it
+    /// is come back to by itself, and by the same name from anywhere
+    #[arg(long, value_name = "NAME", conflicts_with_all = [
+        "stdio", "tty", "no_tty", "no_command", "env", "env_file", "forward_agent",
+    ])]
+    session: Option<String>,
 
     /// Environment variable of the session; repeatable [env: CODER_SSH_ENV]
     #[arg(short, long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
@@ -201,7 +211,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         target,
         wait,
         autostart: !args.disable_autostart,
-        follow: false,
+        // Only what the agent keeps can be come back to.
+        follow: args.session.is_some(),
         restart: false,
         limits: args.deadlines.limits(),
         usage_app: usage_app(args.usage_app.as_deref()),
@@ -245,7 +256,7 @@ impl Args {
                 )
                 .hint("name a forward with -L, -R or -D"));
             }
-            Box::new(self.session(&environment.ui)?)
+            self.session(&environment.ui)?
         } else {
             let mut forwards = PortForward::new(forwards, &self.workspace);
             if let Some(inside) = environment.shared_host {
@@ -254,7 +265,7 @@ impl Args {
             match self.no_command {
                 true => Box::new(forwards),
                 false => {
-                    let session = Box::new(self.session(&environment.ui)?);
+                    let session = self.session(&environment.ui)?;
                     Box::new(Accompanied::new(session, forwards))
                 }
             }
@@ -282,7 +293,7 @@ impl Args {
         forward_spec::parse(&specs).map_err(port_forward::wrong)
     }
 
-    fn session(&self, ui: &Ui) -> Result<Remote, CommandError> {
+    fn session(&self, ui: &Ui) -> Result<Box<dyn App>, CommandError> {
         if self.forward_gpg {
             let text = "--forward-gpg (-G) is not supported yet";
             return Err(CommandError::msg(Kind::Usage, text).hint(
@@ -293,14 +304,21 @@ impl Args {
         if self.container.as_ref().is_some_and(|container| !container.is_empty()) {
             return Err(CommandError::msg(Kind::Usage, "--container (-c) is not supported yet"));
         }
+        // As OpenSSH does: one line, words parted by single blanks, quoting left to the user.
+        let line = self.command.join(" ");
+        if let Some(name) = &self.session {
+            let session = Resumable::new(name, line, self.escape_char.0)
+                .map_err(|error| CommandError::new(Kind::Usage, error))?;
+            return Ok(Box::new(session));
+        }
         let settings = global::list("CODER_SSH_ENV", &self.env)?;
         let env = variables::read(&self.env_file, &settings)?;
-        // As OpenSSH does: one line, words parted by single blanks, quoting left to the user.
-        let session = match self.command.is_empty() {
+        let session = match line.is_empty() {
             true => Remote::shell(!self.no_tty),
-            false => Remote::command(self.command.join(" "), self.tty),
+            false => Remote::command(line, self.tty),
         };
-        Ok(session.with_env(env).with_agent(self.agent(ui)).with_escape(self.escape_char.0))
+        let session = session.with_env(env).with_agent(self.agent(ui));
+        Ok(Box::new(session.with_escape(self.escape_char.0)))
     }
 
     /// The socket of the authentication agent to forward.

@@ -79,6 +79,8 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         &["ssh", "dev", "-tG"],
         &["ssh", "dev", "-R", "0.0.0.0:80"],
         &["ssh", "-N", "dev"],
+        &["ssh", "dev", "--session", "not/one"],
+        &["ssh", "dev", "--session", "work", "-A"],
         &["ssh", "-N", "dev", "-D", "1080", "--", "true"],
         &["ssh", "dev", "--escape-char", "ab"],
         &["ssh", "dev", "--env-file", "/nonexistent"],

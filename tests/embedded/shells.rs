@@ -236,3 +236,25 @@ fn older_editors_have_a_command_of_their_own() {
     assert_eq!(&said, b"SSH-2.0-");
     assert!(place.path().join(format!("{}.log", std::process::id())).exists());
 }
+
+#[test]
+fn a_named_session_is_come_back_to() {
+    let server = Server::with_dev();
+    let line = ["ssh", "dev", "--session", "work"];
+    let mut terminal = server.terminal(&line, (24, 80));
+    // A shell that sets up its terminal may miss what is typed meanwhile.
+    terminal.types_until("KEPT=$((40+2)); echo set-$KEPT\n", "set-42");
+    terminal.types("\n~.");
+    terminal.wait_for("left the session");
+    assert_eq!(terminal.finish(), Some(0));
+    // The last of it is shown again, and it is the same shell.
+    let mut terminal = server.terminal(&line, (30, 100));
+    terminal.wait_for("set-42");
+    terminal.types("echo still-$KEPT-$(stty size | tr ' ' x)\n");
+    terminal.wait_for("still-42-30x100");
+    terminal.types("exit\n");
+    assert_eq!(terminal.finish(), Some(0));
+    let mut terminal = server.terminal(&line, (24, 80));
+    terminal.types_until("echo new-${KEPT:-one}; exit\n", "new-one");
+    assert_eq!(terminal.finish(), Some(0));
+}

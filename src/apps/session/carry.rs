@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use coderctl_ssh::{
-    Control, Error, Exit, Session,
+    Error, Exit, Session,
     client::{Client, Reader, Writer},
 };
 use tokio::{
@@ -65,21 +65,25 @@ impl Terminal {
         Ok(Self { tty, raw: Raw::enter()?, changes: Some(changes) })
     }
 
-    async fn change(&mut self) -> Change {
+    /// Whether keys go as bytes to the other side.
+    pub(super) fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    pub(super) async fn change(&mut self) -> Change {
         match &mut self.changes {
             Some(changes) => changes.next().await,
             None => std::future::pending().await,
         }
     }
 
-    fn handle(&self, change: Change, control: &Control) {
+    /// Does what is to be done here about a change.
+    pub(super) fn settle(&self, change: Change) {
         if let (Change::Resumed, Some(raw)) = (change, &self.raw)
             && let Err(error) = raw.again()
         {
             tracing::warn!(%error, "the terminal does not go back to raw mode");
         }
-        let (cols, rows) = terminal::size();
-        control.window_change(cols, rows);
     }
 }
 
@@ -126,7 +130,7 @@ impl Carrier {
     ) -> Self {
         let agent = remote.agent.clone().map(AuthAgent::new);
         // Nobody types into a pipe.
-        let escapes = remote.escape.filter(|_| terminal.raw.is_some()).map(Escapes::new);
+        let escapes = remote.escape.filter(|_| terminal.is_raw()).map(Escapes::new);
         Self { tunnel, close, signals, terminal, agent, escapes, ui }
     }
 
@@ -170,7 +174,11 @@ impl Carrier {
                     }
                 }
                 ended = control.exit(), if exit.is_none() => exit = Some(ended),
-                change = self.terminal.change() => self.terminal.handle(change, &control),
+                change = self.terminal.change() => {
+                    self.terminal.settle(change);
+                    let (cols, rows) = terminal::size();
+                    control.window_change(cols, rows);
+                }
                 Some(signal) = self.signals.recv() => {
                     if self.terminal.raw.is_some() || leaving.is_some() {
                         control.close();
@@ -313,7 +321,7 @@ async fn copy(mut from: Reader, mut to: impl AsyncWrite + Unpin) -> io::Result<(
 }
 
 /// Standard output takes no more.
-fn unwritable(error: io::Error) -> End {
+pub(super) fn unwritable(error: io::Error) -> End {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return End::Done(BROKEN_PIPE);
     }
