@@ -26,19 +26,27 @@ use crate::time::Time;
 /// other end acknowledges every second one.
 const LEAST: usize = 2 * MSS as usize;
 
+/// For so long after somebody with little to send has sent it, those with much leave room.
+const ATTENTIVE: Duration = Duration::from_secs(1);
+
+/// Others have so much under way, in bytes, that they would have to leave room.
+const MUCH: usize = 32 * 1024;
+
 /// Room on the way out.
 #[derive(Debug)]
 pub(crate) struct Share {
     /// `None` for no limit at all.
     between: Option<Between>,
     used: usize,
+    /// Somebody waits for short answers until then.
+    attentive_until: Option<Time>,
     /// Connections with something under way.
     active: usize,
 }
 
 impl Share {
     pub(crate) fn new(most: Option<usize>) -> Self {
-        Self { between: most.map(Between::new), used: 0, active: 0 }
+        Self { between: most.map(Between::new), used: 0, attentive_until: None, active: 0 }
     }
 
     /// Bytes were acknowledged.
@@ -72,10 +80,20 @@ impl Share {
         *load = new;
     }
 
+    /// A connection with little to send, and `load` under way, sends it.
+    pub(crate) fn sends_little(&mut self, load: usize, now: Time) {
+        if self.used - load >= MUCH {
+            self.attentive_until = Some(now + ATTENTIVE);
+        }
+    }
+
     /// Bytes that a connection may have under way which has `load` now.
-    pub(crate) fn cap(&self, load: usize) -> usize {
+    pub(crate) fn cap(&self, load: usize, now: Time) -> usize {
         let Some(between) = &self.between else { return usize::MAX };
-        let total = between.holds();
+        let total = match self.attentive_until {
+            Some(until) if now < until => between.holds_shortly(),
+            Some(_) | None => between.holds(),
+        };
         let streams = self.active + usize::from(load == 0);
         let free = total.saturating_sub(self.used);
         (total / streams.max(1)).min(load + free).max(LEAST)
@@ -93,15 +111,15 @@ mod tests {
     fn connections_share_and_none_is_starved() {
         let mut share = Share::new(Some(100_000));
         let (mut first, mut second) = (0, 0);
-        assert_eq!(share.cap(first), 100_000);
+        assert_eq!(share.cap(first, Time::default()), 100_000);
         share.update(&mut first, 100_000);
-        assert_eq!(share.cap(second), LEAST);
+        assert_eq!(share.cap(second, Time::default()), LEAST);
         share.update(&mut second, LEAST);
         share.update(&mut first, 70_000);
-        assert_eq!(share.cap(first), 50_000);
-        assert_eq!(share.cap(second), 100_000 - 70_000);
+        assert_eq!(share.cap(first, Time::default()), 50_000);
+        assert_eq!(share.cap(second, Time::default()), 100_000 - 70_000);
         share.update(&mut first, 0);
-        assert_eq!(share.cap(second), 100_000);
+        assert_eq!(share.cap(second, Time::default()), 100_000);
     }
 
     #[test]
@@ -109,23 +127,42 @@ mod tests {
         let mut share = Share::new(Some(100_000));
         let mut load = 0;
         share.lost(Time::default());
-        assert_eq!(share.cap(load), 100_000, "nothing was under way");
+        assert_eq!(share.cap(load, Time::default()), 100_000, "nothing was under way");
         share.update(&mut load, 90_000);
         let mut now = Time::default();
         for _ in 0..5 {
             now = now + MS(10);
             share.lost(now);
         }
-        assert_eq!(share.cap(load), 75_000);
+        assert_eq!(share.cap(load, Time::default()), 75_000);
         for _ in 0..10 {
             now = now + MS(200);
             share.lost(now);
         }
-        assert_eq!(share.cap(load), LEAST_QUEUE);
+        assert_eq!(share.cap(load, Time::default()), LEAST_QUEUE);
         for _ in 0..200 {
             share.acknowledged(CLEAN, now);
         }
-        assert_eq!(share.cap(load), 100_000);
+        assert_eq!(share.cap(load, Time::default()), 100_000);
+    }
+
+    #[test]
+    fn who_has_much_to_send_leaves_room_while_somebody_with_little_sends() {
+        let mut share = Share::new(Some(400_000));
+        let (mut much, little) = (0, 0);
+        let mut now = Time::default();
+        share.round_trip(MS(10), now);
+        for _ in 0..200 {
+            now = now + MS(1);
+            share.acknowledged(10_000, now);
+        }
+        share.update(&mut much, MUCH - 1);
+        share.sends_little(little, now);
+        assert_eq!(share.cap(much, now), 500_000, "nobody is in the way");
+        share.update(&mut much, 300_000);
+        share.sends_little(little, now);
+        assert_eq!(share.cap(much, now), 200_000);
+        assert_eq!(share.cap(much, now + ATTENTIVE), 500_000);
     }
 
     #[test]
@@ -136,6 +173,6 @@ mod tests {
         for ms in 1..=200 {
             share.acknowledged(10_000, Time::default() + MS(ms));
         }
-        assert_eq!(share.cap(0), 600_000);
+        assert_eq!(share.cap(0, Time::default()), 600_000);
     }
 }

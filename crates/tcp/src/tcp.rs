@@ -383,3 +383,19 @@ fn entry(slots: &mut [Slot], id: Id) -> Option<&mut Entry> {
     let slot = slots.get_mut(index(id)).filter(|slot| slot.generation == generation(id))?;
     slot.entry.as_mut()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::congestion::Cubic;
+    use crate::connection::Flow;
+
+    #[test]
+    fn five_thousand_idle_connections_fit_into_ten_mebibytes() {
+        // Its place, what is open, what controls it (twice: as it was before a loss), its entry in the
+        // table, which is half full, and one among the timers.
+        let table = 2 * size_of::<(Tuple, Id)>() + size_of::<(Time, Id)>();
+        let each = size_of::<Slot>() + size_of::<Flow>() + 2 * size_of::<Cubic>() + table;
+        assert!(each * 5000 <= 10 << 20, "{each} bytes each");
+    }
+}

@@ -80,7 +80,7 @@ fn echo(world: &mut World, id: Id) -> Duration {
 #[test]
 fn an_echo_beside_an_upload_takes_less_than_three_times_as_long_as_alone() {
     let path = Way::new(20, 100, 512);
-    let limited = |key| Config { in_flight: Some(128 * 1024), ..sim::config(key) };
+    let limited = |key| Config { in_flight: Some(Config::IN_FLIGHT), ..sim::config(key) };
     let mut world = World::new([path; 2], [limited(1), limited(2)], 1);
     world.hosts[1].accepts = Application { echoes: true, ..Application::default() };
     let id = world.connect(Application::default());

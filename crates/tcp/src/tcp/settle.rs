@@ -120,7 +120,7 @@ impl Tcp {
         };
         let share = self.lanes.share(it.lane);
         share.update(&mut it.load, load);
-        let cap = share.cap(it.load);
+        let cap = share.cap(it.load, now);
         self.memory.update(&mut it.memory, memory);
         let wish = it.connection.wish(cap, &self.config, it.released, now);
         self.timers.set(id, &mut it.timer, wish.later);

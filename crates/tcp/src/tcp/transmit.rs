@@ -90,7 +90,7 @@ impl Tcp {
             match sink.admit(it.connection.tuple.remote) {
                 Admission::Yes => {
                     it.queued = None;
-                    self.send_one(id, sink, now);
+                    self.send_one(id, queue, sink, now);
                 }
                 Admission::NotThere => {
                     self.queue(queue).push_back(id);
@@ -110,9 +110,14 @@ impl Tcp {
         Served::Sent
     }
 
-    fn send_one(&mut self, id: Id, sink: &mut dyn PacketSink, now: Time) {
+    fn send_one(&mut self, id: Id, queue: Queue, sink: &mut dyn PacketSink, now: Time) {
         let Some(entry) = entry(&mut self.slots, id) else { return };
-        let cap = self.lanes.share(entry.lane).cap(entry.load);
+        let share = self.lanes.share(entry.lane);
+        let has_data = entry.connection.flow().is_some_and(|flow| flow.sender.unsent() > 0);
+        if queue == Queue::Light && has_data {
+            share.sends_little(entry.load, now);
+        }
+        let cap = share.cap(entry.load, now);
         let intake = self.lanes.intake(entry.lane).share().min(self.memory.allowance());
         let mut packet = sink.buffer();
         if let Some(made) = entry.connection.make(cap, intake, &self.config, &mut packet, now) {
