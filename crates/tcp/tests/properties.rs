@@ -96,7 +96,8 @@ fn a_path_that_jumps_or_stops_for_a_while_goes_on() {
         for (link, before) in world.links.iter_mut().zip(ways) {
             link.way = before;
         }
-        assert!(world.run(Duration::from_secs(300), arrived), "seed {seed}: {ways:?}");
+        let done = world.run(Duration::from_secs(300), arrived);
+        assert!(done, "seed {seed}: {ways:?} {:?} {:?}", world.app(0), world.hosts[0].tcp);
     }
 }
 

@@ -62,7 +62,7 @@ impl Sender {
             self.timing_since = now;
             self.rtt.forgive();
         }
-        let sample = harvest.sample.map(|sent| now.since(sent));
+        let sample = harvest.sample.filter(|_| !harvest.repeated).map(|sent| now.since(sent));
         if let Some(took) = sample {
             self.rtt.measured(took, now);
         }

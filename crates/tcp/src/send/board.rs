@@ -49,8 +49,12 @@ pub(crate) struct Harvest {
     pub(crate) sacked: usize,
     /// Of the segments that are news, the one that was sent last.
     pub(crate) newest: Option<Sent>,
-    /// When the last of them that was sent only once was sent: it measures the round trip.
+    /// When the last of them that was sent only once was sent: it measures the round trip, unless
+    /// something that was repeated is acknowledged along with it.
     pub(crate) sample: Option<Time>,
+    /// Something that was sent more than once is acknowledged in order. What lay behind it may have
+    /// arrived long ago (Karn's rule; RFC 6298, 3).
+    pub(crate) repeated: bool,
     /// Bytes arrived that were sent only once and taken for lost.
     pub(crate) was_not_lost: bool,
     /// The end of the furthest segment among them that was sent only once and overtaken by others
@@ -228,6 +232,7 @@ impl Board {
             }
             if sent.mark != Mark::Sacked {
                 harvest.delivered += length;
+                harvest.repeated |= sent.again;
             }
             if sent.end > una {
                 // A part of a segment: the rest stays what it is.
@@ -424,7 +429,7 @@ mod tests {
         assert_eq!((board.first_lost(), board.flying()), (None, 600));
         let harvest = acknowledge(&mut board, 500);
         assert_eq!((harvest.delivered, harvest.advanced), (100, 300));
-        assert_eq!(harvest.sample, None, "it was sent twice");
+        assert_eq!((harvest.sample, harvest.repeated), (None, true), "it was sent twice");
         assert_eq!((board.flying(), board.sacked_segments()), (500, 0));
     }
 
@@ -462,6 +467,7 @@ mod tests {
         assert!(!harvest.overtaken);
         let harvest = acknowledge(&mut board, 100);
         assert!(harvest.overtaken);
+        assert!(!harvest.repeated);
         assert_eq!(harvest.newest.map(|it| it.end), Some(seq(100)));
     }
 
