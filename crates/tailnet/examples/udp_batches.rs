@@ -22,6 +22,7 @@ use std::{
     error::Error,
     future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -61,8 +62,8 @@ async fn round(from: &mut Udp, to: &mut Udp, address: SocketAddr, batched: bool)
     let datagram = BytesMut::zeroed(wg::MAX_DATAGRAM);
     let began = Instant::now();
     for _ in 0..BURSTS {
-        let mut sent = 0;
-        while sent < BURST {
+        let (mut sent, mut received) = (0, 0);
+        while received < BURST {
             while sent < BURST && from.admit(&address) {
                 from.send(address, datagram.clone());
                 sent += 1;
@@ -71,10 +72,12 @@ async fn round(from: &mut Udp, to: &mut Udp, address: SocketAddr, batched: bool)
                 }
             }
             from.flush();
-        }
-        let mut received = 0;
-        while received < BURST {
-            poll_fn(|cx| to.poll_ready(cx)).await;
+            // What could not leave yet, and what has come.
+            poll_fn(|cx| match (from.poll_ready(cx), to.poll_ready(cx)) {
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
             to.receive(|_, _| received += 1);
         }
     }
