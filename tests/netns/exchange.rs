@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -35,7 +35,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) took: Duration,
-    /// The longest time in which an end received nothing, until its stream was over.
+    /// The longest time in which an end received nothing, until it had everything.
     pub(crate) gap: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Exchange {
             end.set_write_timeout(Some(DEAD)).unwrap();
             let (count, sender) = (Arc::clone(&received[index]), end.try_clone().unwrap());
             senders.push(thread::spawn(move || send(sender, index as u64, total)));
-            receivers.push(thread::spawn(move || receive(end, &count)));
+            receivers.push(thread::spawn(move || receive(end, total, &count)));
         }
         Self { began: Instant::now(), total, received, senders, receivers }
     }
@@ -123,11 +123,12 @@ fn send(mut end: TcpStream, seed: u64, total: u64) -> io::Result<Digest> {
         digest.update(piece);
         left -= piece.len() as u64;
     }
-    end.shutdown(Shutdown::Write)?;
     Ok(digest.finish())
 }
 
-fn receive(mut end: TcpStream, count: &AtomicU64) -> io::Result<(Digest, Duration)> {
+/// Receives so many bytes. Nobody waits for an end of the stream: not every agent keeps a connection of
+/// which one half is over.
+fn receive(mut end: TcpStream, total: u64, count: &AtomicU64) -> io::Result<(Digest, Duration)> {
     let (mut digest, mut buffer) = (Context::new(&SHA256), vec![0; 64 << 10]);
     let (mut last, mut gap) = (None, Duration::ZERO);
     loop {
@@ -136,10 +137,13 @@ fn receive(mut end: TcpStream, count: &AtomicU64) -> io::Result<(Digest, Duratio
         if let Some(last) = last.replace(now) {
             gap = gap.max(now - last);
         }
-        if length == 0 {
+        digest.update(&buffer[..length]);
+        let before = count.fetch_add(length as u64, Ordering::Relaxed);
+        if before + length as u64 >= total {
             return Ok((digest.finish(), gap));
         }
-        digest.update(&buffer[..length]);
-        count.fetch_add(length as u64, Ordering::Relaxed);
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }
