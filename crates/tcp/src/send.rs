@@ -39,6 +39,10 @@ use crate::ring::Ring;
 use crate::seq::{Range, Seq};
 use crate::time::Time;
 
+/// Bytes that are waited for at most, to leave in one turn: two dozen datagrams, half of what the kernel
+/// takes in one system call.
+const GATHERED: usize = 32 * 1024;
+
 /// Bytes that the application may have in the ring beyond what is under way, whatever the window:
 /// enough that a new connection has something to send in its first round trips.
 const AHEAD: usize = 128 * 1024;
@@ -321,13 +325,25 @@ impl Sender {
             return Next::Nothing;
         };
         // With nothing under way there is nothing to wait for.
-        if flying > 0 && room < range.len() {
+        if flying > 0 && (room < range.len() || (lost.is_none() && self.gathers(room, now))) {
             return Next::Nothing;
         }
         match self.pacer.wait(self.rate(), self.mss, now) {
             Some(later) => Next::Later(later),
             None => Next::Segment(range),
         }
+    }
+
+    /// Whether new bytes wait for more room. While much is under way more acknowledgements are to
+    /// come, and what they make room for leaves in one turn: a turn costs both ends system calls.
+    /// It is worth what goes in [`pacer::BURST_TIME`], a third of the window at most. (Linux:
+    /// `tcp_tso_autosize`, `tcp_tso_should_defer`.)
+    fn gathers(&self, room: usize, now: Time) -> bool {
+        let Some(rate) = self.rate() else { return false };
+        let worth = pacer::burst(rate).min(GATHERED).min(self.congestion_window() / 3);
+        let room = room.min(self.window.room(self.next_seq()));
+        // What goes on in this turn, and what is the last there is, does not wait.
+        self.last_sent != now && room < worth && room < self.unsent()
     }
 
     /// Something is to be sent for which there would be room but for the cap.

@@ -10,7 +10,7 @@ const BURST_SEGMENTS: usize = 10;
 
 /// At a high rate, what leaves in this time may leave at once: whoever drives us does not wake up
 /// more often.
-const BURST_TIME: Duration = Duration::from_millis(1);
+pub(super) const BURST_TIME: Duration = Duration::from_millis(1);
 
 /// An allowance that fills with time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +35,11 @@ impl Pacer {
             self.until = self.until.max(now) + takes(bytes, rate);
         }
     }
+}
+
+/// Bytes that may leave at once at a high rate.
+pub(super) fn burst(rate: u64) -> usize {
+    (u128::from(rate) * BURST_TIME.as_nanos() / 1_000_000_000) as usize
 }
 
 /// How long so many bytes take.
