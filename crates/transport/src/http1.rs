@@ -295,18 +295,7 @@ impl Transport {
         let dial = self.dial(target, upgrades, progress);
         let io = within(limit, &host, progress, dial).await?;
         progress.at(Step::Answer);
-        let began = Beginning::default();
-        let io = Watched { io, seen: 0, began: began.clone() };
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
-        let (sender, connection) = handshake.map_err(|error| explain(&error, &host))?;
-        let driver = tokio::spawn(
-            async move {
-                // Errors reach whoever waits for an answer.
-                let _ = connection.with_upgrades().await;
-            }
-            .boxed(),
-        );
-        Ok(Connection { sender, began, _driver: Driver(driver) })
+        Connection::begin(io, &host).await
     }
 
     async fn dial(
@@ -423,6 +412,22 @@ impl fmt::Debug for Body {
 }
 
 impl Connection {
+    /// Speaks HTTP on a stream.
+    pub(crate) async fn begin(io: BoxStream, host: &str) -> Result<Self, Error> {
+        let began = Beginning::default();
+        let io = Watched { io, seen: 0, began: began.clone() };
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
+        let (sender, connection) = handshake.map_err(|error| explain(&error, host))?;
+        let driver = tokio::spawn(
+            async move {
+                // Errors reach whoever waits for an answer.
+                let _ = connection.with_upgrades().await;
+            }
+            .boxed(),
+        );
+        Ok(Self { sender, began, _driver: Driver(driver) })
+    }
+
     pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -446,7 +451,8 @@ async fn beginning(mut body: Incoming, limit: usize) -> Bytes {
     whole.into()
 }
 
-async fn read(body: Incoming, limit: usize, host: &str) -> Result<Bytes, Error> {
+/// A whole body.
+pub(crate) async fn read(body: Incoming, limit: usize, host: &str) -> Result<Bytes, Error> {
     match Limited::new(body, limit).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {

@@ -20,6 +20,7 @@ mod events;
 mod http1;
 mod measure;
 mod options;
+mod over;
 mod proxy;
 mod tls;
 mod websocket;
@@ -30,6 +31,7 @@ pub use error::{Error, Step};
 pub use events::{EventParser, EventTooLong, ServerEvent};
 pub use http1::{Body, Limits, Transport};
 pub use options::{Options, Target};
+pub use over::call;
 pub use proxy::{Proxies, ProxyError};
 pub use websocket::{Message, WebSocket, WebSocketOptions, WebSocketStream};
 
