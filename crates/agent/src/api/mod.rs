@@ -2,6 +2,12 @@
 //!
 //! Whoever can reach it may use it: the tunnel has authenticated them. Answers are Coder's:
 //! `{message, detail}` where something is wrong.
+//!
+//! One route is ours, and no agent of upstream's has it: `GET /api/v0/terminals`, the reconnecting
+//! terminals whose programs run, as an array of `{id, command, created_at, attached}`. `command` is
+//! empty for a login shell, `created_at` RFC 3339, `attached` the number of clients. Whoever can
+//! ask could run `ps` over SSH and come back to each of them as well: there is nothing in it that
+//! they could not see.
 
 mod debug;
 mod files;
@@ -123,6 +129,10 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Answer {
         "/api/v0/write-file" => {
             is(Method::POST)?;
             files::write(request).await
+        }
+        "/api/v0/terminals" => {
+            is(Method::GET)?;
+            Ok(reply(StatusCode::OK, &agent.terminals.list()))
         }
         "/api/v0/containers" => {
             let message = "Dev Container feature not supported.";

@@ -17,7 +17,9 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     process::{Child, Command},
@@ -68,11 +70,25 @@ struct State {
 
 /// One terminal, as its viewers know it.
 struct Terminal {
+    /// Empty for a login shell.
+    command: String,
+    created_at: Timestamp,
     screen: Mutex<Screen>,
     /// Something was shown, seen, or is over.
     changed: Notify,
     input: tokio::sync::Mutex<Input>,
     control: Control,
+}
+
+/// A terminal, as those are told who could come back to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Listed {
+    id: Uuid,
+    /// Empty for a login shell.
+    command: String,
+    created_at: Timestamp,
+    /// Clients that look at it.
+    attached: usize,
 }
 
 impl Terminals {
@@ -94,6 +110,21 @@ impl Terminals {
         }
         // It may have gone already.
         let _ = stream.shutdown().await;
+    }
+
+    /// All terminals whose programs run.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let state = self.lock();
+        let listed = |(id, terminal): (&Uuid, &Arc<Terminal>)| {
+            let screen = terminal.screen();
+            (!screen.has_ended()).then(|| Listed {
+                id: *id,
+                command: terminal.command.clone(),
+                created_at: terminal.created_at,
+                attached: screen.viewers(),
+            })
+        };
+        state.open.iter().filter_map(listed).collect()
     }
 
     /// Ends all terminals; no new ones can be opened.
@@ -151,6 +182,8 @@ impl Terminals {
         let pty = Pty::open(size(init.height, init.width).unwrap_or(DEFAULT_SIZE))?;
         let Attached { input, output, control, child } = pty.spawn(command(&environment, init))?;
         let terminal = Arc::new(Terminal {
+            command: init.command.clone(),
+            created_at: Timestamp::now(),
             screen: Mutex::default(),
             changed: Notify::new(),
             input: tokio::sync::Mutex::new(input),
@@ -257,7 +290,7 @@ async fn run(terminal: &Terminal, mut output: crate::pty::Output, program: Progr
         let changed = terminal.changed.notified();
         let (room, alone) = {
             let screen = terminal.screen();
-            (screen.has_room(), !screen.is_watched())
+            (screen.has_room(), screen.viewers() == 0)
         };
         if !alone {
             watched = Instant::now();

@@ -73,8 +73,9 @@ impl Screen {
         self.forget();
     }
 
-    pub(super) fn is_watched(&self) -> bool {
-        !self.viewers.is_empty()
+    /// How many look at it.
+    pub(super) fn viewers(&self) -> usize {
+        self.viewers.len()
     }
 
     /// Takes what there is for a viewer.
@@ -139,6 +140,7 @@ mod tests {
         assert!(!screen.has_room());
         screen.detach(slow);
         screen.detach(fast);
-        assert!(screen.has_room() && screen.kept.len() == SCROLLBACK && !screen.is_watched());
+        assert!(screen.has_room() && screen.kept.len() == SCROLLBACK);
+        assert_eq!(screen.viewers.len(), 0);
     }
 }

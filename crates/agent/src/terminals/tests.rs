@@ -117,6 +117,30 @@ async fn several_see_the_same() {
 }
 
 #[tokio::test]
+async fn those_that_run_are_listed_with_how_many_look_at_them() {
+    let fixture = fixture();
+    let seen = || {
+        let listed = fixture.terminals.list();
+        let one = |one: &Listed| (one.id.as_u128(), one.command.clone(), one.attached);
+        listed.iter().map(one).collect::<Vec<_>>()
+    };
+    assert!(seen().is_empty());
+    let before = Timestamp::now();
+    let command = "echo up; read a";
+    let mut first = fixture.connect(1, command).await;
+    first.see("up").await;
+    let mut second = fixture.connect(1, command).await;
+    second.see("up").await;
+    assert_eq!(seen(), [(1, command.to_owned(), 2)]);
+    let created = fixture.terminals.list()[0].created_at;
+    assert!(before <= created && created <= Timestamp::now(), "{created}");
+    second.say(serde_json::json!({"data": "x\n"})).await;
+    // What its viewers see the end of has ended.
+    first.rest().await;
+    assert!(seen().is_empty());
+}
+
+#[tokio::test]
 async fn a_terminal_has_a_shell_unless_a_command_is_given() {
     let fixture = fixture();
     let mut client = fixture.connect(1, "").await;

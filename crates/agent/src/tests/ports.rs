@@ -107,6 +107,8 @@ async fn the_api() {
     for path in ["/api/v0/netcheck", "/debug/magicsock"] {
         assert_eq!(get(&tailnet, path).await.0, "200 OK", "{path}");
     }
+    let none = ("200 OK".to_owned(), "[]".to_owned());
+    assert_eq!(get(&tailnet, "/api/v0/terminals").await, none);
     assert_eq!(get(&tailnet, "/debug/logs").await.0, "404 Not Found");
     assert_eq!(get(&tailnet, "/nowhere").await.0, "404 Not Found");
     assert_eq!(get(&tailnet, "/api/v0/list-directory").await.0, "405 Method Not Allowed");
