@@ -268,6 +268,19 @@ fn a_forward_follows_an_agent_that_is_killed_and_started_again() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// What the agent kept has gone with it; the name leads to a new terminal at once.
+#[test]
+fn a_named_session_follows_an_agent_that_is_killed_and_started_again() {
+    let mut apart = Apart::new();
+    let mut terminal = apart.client.terminal(&["ssh", "dev", "--session", "work"], (24, 80));
+    terminal.types_until("KEPT=$((40+2)); echo set-$KEPT\n", "set-42");
+    apart.agent = None;
+    apart.start_agent();
+    terminal.wait_for("connection lost, coming back to the session");
+    terminal.types_until("echo back-${KEPT:-anew}; exit\n", "back-anew");
+    assert_eq!(terminal.finish(), Some(0));
+}
+
 #[test]
 fn what_breaks_beside_the_tunnel_does_not_break_a_session() {
     let server = Options::default().dev().faults().start();
