@@ -73,6 +73,9 @@ _coderctl() {
             coderctl,server)
                 cmd="coderctl__subcmd__server"
                 ;;
+            coderctl,sessions)
+                cmd="coderctl__subcmd__sessions"
+                ;;
             coderctl,show)
                 cmd="coderctl__subcmd__show"
                 ;;
@@ -154,6 +157,9 @@ _coderctl() {
             coderctl__subcmd__help,server)
                 cmd="coderctl__subcmd__help__subcmd__server"
                 ;;
+            coderctl__subcmd__help,sessions)
+                cmd="coderctl__subcmd__help__subcmd__sessions"
+                ;;
             coderctl__subcmd__help,show)
                 cmd="coderctl__subcmd__help__subcmd__show"
                 ;;
@@ -188,7 +194,7 @@ _coderctl() {
 
     case "${cmd}" in
         coderctl)
-            opts="-v -q -h -V --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --header --help --version login logout whoami list ls show ssh vscodessh port-forward tunnel cp config-ssh ping speedtest netcheck create start stop restart delete rm wait logs demo server agent version generate help"
+            opts="-v -q -h -V --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --header --help --version login logout whoami list ls show ssh sessions vscodessh port-forward tunnel cp config-ssh ping speedtest netcheck create start stop restart delete rm wait logs demo server agent version generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1196,7 +1202,7 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__help)
-            opts="login logout whoami list show ssh vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help"
+            opts="login logout whoami list show ssh sessions vscodessh port-forward cp config-ssh ping speedtest netcheck create start stop restart delete wait logs demo server agent version generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1434,6 +1440,20 @@ _coderctl() {
             return 0
             ;;
         coderctl__subcmd__help__subcmd__server)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coderctl__subcmd__help__subcmd__sessions)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2669,6 +2689,116 @@ _coderctl() {
                     return 0
                     ;;
                 --fault-socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --global-config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --header-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-ca-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-cert-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-tls-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disable-direct-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disable-network-telemetry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-version-warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-feature-warning)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --use-keyring)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --force-tty)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-open)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --verbose)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -v)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quiet)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --events)
+                    COMPREPLY=($(compgen -W "json" -- "${cur}"))
+                    return 0
+                    ;;
+                --events-fd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --http-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coderctl__subcmd__sessions)
+            opts="-o -v -q -h --output --header --url --token --global-config --header-command --client-tls-ca-file --client-tls-cert-file --client-tls-key-file --disable-direct-connections --disable-network-telemetry --no-version-warning --no-feature-warning --use-keyring --force-tty --no-open --verbose --quiet --events --events-fd --http-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                --header)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

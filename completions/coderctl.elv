@@ -51,6 +51,7 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand ls 'List workspaces and their states'
             cand show 'Show a workspace: its state, its latest build, its agents'
             cand ssh 'Open a shell in a workspace, or run a command there'
+            cand sessions 'List the sessions of a workspace that `ssh --session` comes back to'
             cand vscodessh 'Carry SSH on stdin and stdout for an editor extension'
             cand port-forward 'Forward ports and sockets to a workspace and back'
             cand tunnel 'Forward ports and sockets to a workspace and back'
@@ -295,6 +296,34 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand --start-timeout 'For the workspace to start'
             cand --agent-timeout 'For the agent to connect; 10m unless given'
             cand --connect-timeout 'For the tunnel to come up'
+            cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
+            cand --url 'URL of the Coder deployment'
+            cand --token 'Session token; the variable keeps it out of the process list'
+            cand --global-config 'Directory of the login, shared with the `coder` client'
+            cand --header-command 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`'
+            cand --client-tls-ca-file 'Certificates (PEM) to trust instead of the system''s'
+            cand --client-tls-cert-file 'Certificate (PEM) to show to the server'
+            cand --client-tls-key-file 'Key (PEM) of that certificate'
+            cand --disable-direct-connections 'Use the relay only, never a direct path'
+            cand --disable-network-telemetry 'Accepted; no telemetry is ever sent'
+            cand --no-version-warning 'Do not warn about a server that is too old'
+            cand --no-feature-warning 'Do not show warnings about the server''s licence'
+            cand --use-keyring 'Accepted; logins are kept in files only'
+            cand --force-tty 'Behave as if stdin, stdout and stderr were terminals'
+            cand --no-open 'Never open a browser'
+            cand -v 'Show steps with their durations; twice for debug logs'
+            cand --verbose 'Show steps with their durations; twice for debug logs'
+            cand -q 'Say nothing but warnings and errors'
+            cand --quiet 'Say nothing but warnings and errors'
+            cand --events 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)'
+            cand --events-fd 'Inherited descriptor for that; text stays on stderr then'
+            cand --http-timeout 'Time limit of each request to the server'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'coderctl;sessions'= {
+            cand -o 'How to show them'
+            cand --output 'How to show them'
             cand --header 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]'
             cand --url 'URL of the Coder deployment'
             cand --token 'Session token; the variable keeps it out of the process list'
@@ -1036,6 +1065,7 @@ set edit:completion:arg-completer[coderctl] = {|@words|
             cand list 'List workspaces and their states'
             cand show 'Show a workspace: its state, its latest build, its agents'
             cand ssh 'Open a shell in a workspace, or run a command there'
+            cand sessions 'List the sessions of a workspace that `ssh --session` comes back to'
             cand vscodessh 'Carry SSH on stdin and stdout for an editor extension'
             cand port-forward 'Forward ports and sockets to a workspace and back'
             cand cp 'Copy files into a workspace, or out of it'
@@ -1068,6 +1098,8 @@ set edit:completion:arg-completer[coderctl] = {|@words|
         &'coderctl;help;show'= {
         }
         &'coderctl;help;ssh'= {
+        }
+        &'coderctl;help;sessions'= {
         }
         &'coderctl;help;vscodessh'= {
         }

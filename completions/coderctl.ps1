@@ -54,6 +54,7 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List workspaces and their states')
             [CompletionResult]::new('show', 'show', [CompletionResultType]::ParameterValue, 'Show a workspace: its state, its latest build, its agents')
             [CompletionResult]::new('ssh', 'ssh', [CompletionResultType]::ParameterValue, 'Open a shell in a workspace, or run a command there')
+            [CompletionResult]::new('sessions', 'sessions', [CompletionResultType]::ParameterValue, 'List the sessions of a workspace that `ssh --session` comes back to')
             [CompletionResult]::new('vscodessh', 'vscodessh', [CompletionResultType]::ParameterValue, 'Carry SSH on stdin and stdout for an editor extension')
             [CompletionResult]::new('port-forward', 'port-forward', [CompletionResultType]::ParameterValue, 'Forward ports and sockets to a workspace and back')
             [CompletionResult]::new('tunnel', 'tunnel', [CompletionResultType]::ParameterValue, 'Forward ports and sockets to a workspace and back')
@@ -305,6 +306,35 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('--start-timeout', '--start-timeout', [CompletionResultType]::ParameterName, 'For the workspace to start')
             [CompletionResult]::new('--agent-timeout', '--agent-timeout', [CompletionResultType]::ParameterName, 'For the agent to connect; 10m unless given')
             [CompletionResult]::new('--connect-timeout', '--connect-timeout', [CompletionResultType]::ParameterName, 'For the tunnel to come up')
+            [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
+            [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
+            [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
+            [CompletionResult]::new('--global-config', '--global-config', [CompletionResultType]::ParameterName, 'Directory of the login, shared with the `coder` client')
+            [CompletionResult]::new('--header-command', '--header-command', [CompletionResultType]::ParameterName, 'Command that prints further headers, one NAME=VALUE per line; run with `sh -c`')
+            [CompletionResult]::new('--client-tls-ca-file', '--client-tls-ca-file', [CompletionResultType]::ParameterName, 'Certificates (PEM) to trust instead of the system''s')
+            [CompletionResult]::new('--client-tls-cert-file', '--client-tls-cert-file', [CompletionResultType]::ParameterName, 'Certificate (PEM) to show to the server')
+            [CompletionResult]::new('--client-tls-key-file', '--client-tls-key-file', [CompletionResultType]::ParameterName, 'Key (PEM) of that certificate')
+            [CompletionResult]::new('--disable-direct-connections', '--disable-direct-connections', [CompletionResultType]::ParameterName, 'Use the relay only, never a direct path')
+            [CompletionResult]::new('--disable-network-telemetry', '--disable-network-telemetry', [CompletionResultType]::ParameterName, 'Accepted; no telemetry is ever sent')
+            [CompletionResult]::new('--no-version-warning', '--no-version-warning', [CompletionResultType]::ParameterName, 'Do not warn about a server that is too old')
+            [CompletionResult]::new('--no-feature-warning', '--no-feature-warning', [CompletionResultType]::ParameterName, 'Do not show warnings about the server''s licence')
+            [CompletionResult]::new('--use-keyring', '--use-keyring', [CompletionResultType]::ParameterName, 'Accepted; logins are kept in files only')
+            [CompletionResult]::new('--force-tty', '--force-tty', [CompletionResultType]::ParameterName, 'Behave as if stdin, stdout and stderr were terminals')
+            [CompletionResult]::new('--no-open', '--no-open', [CompletionResultType]::ParameterName, 'Never open a browser')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Show steps with their durations; twice for debug logs')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing but warnings and errors')
+            [CompletionResult]::new('--events', '--events', [CompletionResultType]::ParameterName, 'Tell what happens as JSON, one object on a line, instead of text (docs/events.schema.json)')
+            [CompletionResult]::new('--events-fd', '--events-fd', [CompletionResultType]::ParameterName, 'Inherited descriptor for that; text stays on stderr then')
+            [CompletionResult]::new('--http-timeout', '--http-timeout', [CompletionResultType]::ParameterName, 'Time limit of each request to the server')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'coderctl;sessions' {
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'How to show them')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'How to show them')
             [CompletionResult]::new('--header', '--header', [CompletionResultType]::ParameterName, 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]')
             [CompletionResult]::new('--url', '--url', [CompletionResultType]::ParameterName, 'URL of the Coder deployment')
             [CompletionResult]::new('--token', '--token', [CompletionResultType]::ParameterName, 'Session token; the variable keeps it out of the process list')
@@ -1068,6 +1098,7 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             [CompletionResult]::new('list', 'list', [CompletionResultType]::ParameterValue, 'List workspaces and their states')
             [CompletionResult]::new('show', 'show', [CompletionResultType]::ParameterValue, 'Show a workspace: its state, its latest build, its agents')
             [CompletionResult]::new('ssh', 'ssh', [CompletionResultType]::ParameterValue, 'Open a shell in a workspace, or run a command there')
+            [CompletionResult]::new('sessions', 'sessions', [CompletionResultType]::ParameterValue, 'List the sessions of a workspace that `ssh --session` comes back to')
             [CompletionResult]::new('vscodessh', 'vscodessh', [CompletionResultType]::ParameterValue, 'Carry SSH on stdin and stdout for an editor extension')
             [CompletionResult]::new('port-forward', 'port-forward', [CompletionResultType]::ParameterValue, 'Forward ports and sockets to a workspace and back')
             [CompletionResult]::new('cp', 'cp', [CompletionResultType]::ParameterValue, 'Copy files into a workspace, or out of it')
@@ -1106,6 +1137,9 @@ Register-ArgumentCompleter -Native -CommandName 'coderctl' -ScriptBlock {
             break
         }
         'coderctl;help;ssh' {
+            break
+        }
+        'coderctl;help;sessions' {
             break
         }
         'coderctl;help;vscodessh' {

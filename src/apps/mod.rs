@@ -1,4 +1,4 @@
-//! What runs on a tunnel: port-forward, a session, stdio, cp, ping, speedtest.
+//! What runs on a tunnel: port-forward, a session, stdio, cp, ping, speedtest, sessions.
 //!
 //! An app is started once and runs as one task. Through its [`Context`] it is *attached* to a
 //! tunnel and *detached* from it any number of times (the watch holds `Some` or `None`), is asked
@@ -15,6 +15,7 @@ pub mod remote;
 pub(crate) mod report;
 pub mod run_under;
 pub mod session;
+pub mod sessions;
 mod sftp;
 pub mod speedtest;
 pub mod stdio;

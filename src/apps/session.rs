@@ -50,11 +50,11 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 /// hangs, or forgot us.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What to do about an agent that does not do what it should.
-const BUSY: &str =
+pub(super) const BUSY: &str =
     "the agent may be starting or overloaded: try again, or look at its log in the dashboard";
 
 /// What to do about one that cannot be understood.
-const AGE: &str = "the agent may be too old or too new: update the workspace";
+pub(super) const AGE: &str = "the agent may be too old or too new: update the workspace";
 
 /// Waits until there is a tunnel; an error when there never will be one.
 pub(super) async fn attached(
@@ -87,15 +87,24 @@ pub(super) fn lost(cause: Option<anyhow::Error>) -> End {
 
 /// Dials the agent's SSH server.
 pub(super) async fn dial(tunnel: &dyn Tunnel) -> Result<Box<dyn Stream>, CommandError> {
-    tunnel.dial(PORT).await.map_err(|error| {
-        let (kind, what) = if error.kind() == io::ErrorKind::ConnectionRefused {
-            (Kind::Remote, "the agent's SSH server refused the connection")
+    reach(tunnel, PORT, "the agent's SSH server").await
+}
+
+/// Dials a port of the agent's own, behind which is `what`.
+pub(super) async fn reach(
+    tunnel: &dyn Tunnel,
+    port: u16,
+    what: &str,
+) -> Result<Box<dyn Stream>, CommandError> {
+    tunnel.dial(port).await.map_err(|error| {
+        let (kind, said) = if error.kind() == io::ErrorKind::ConnectionRefused {
+            (Kind::Remote, format!("{what} refused the connection"))
         } else if error.kind() == io::ErrorKind::TimedOut {
-            (Kind::Timeout, "timed out waiting for the agent's SSH server to answer")
+            (Kind::Timeout, format!("timed out waiting for {what} to answer"))
         } else {
-            (Kind::Tunnel, "cannot reach the agent's SSH server")
+            (Kind::Tunnel, format!("cannot reach {what}"))
         };
-        CommandError::new(kind, anyhow::Error::new(error).context(what)).hint(BUSY)
+        CommandError::new(kind, anyhow::Error::new(error).context(said)).hint(BUSY)
     })
 }
 

@@ -35,6 +35,7 @@ mod rows;
 #[cfg(feature = "embedded")]
 mod server;
 mod session;
+mod sessions;
 mod show;
 mod speedtest;
 mod spelling;
@@ -94,6 +95,7 @@ enum Subcommand {
     List(list::Args),
     Show(show::Args),
     Ssh(Box<ssh::Args>),
+    Sessions(sessions::Args),
     #[command(hide = true)]
     Vscodessh(Box<vscodessh::Args>),
     #[command(visible_alias = "tunnel")]
@@ -276,6 +278,7 @@ fn run(
         Subcommand::List(args) => &args.headers,
         Subcommand::Show(args) => &args.headers,
         Subcommand::Ssh(args) => &args.headers,
+        Subcommand::Sessions(args) => &args.headers,
         Subcommand::Vscodessh(args) => &args.headers,
         Subcommand::PortForward(args) => &args.headers,
         Subcommand::Cp(args) => &args.headers,
@@ -323,6 +326,7 @@ fn run(
             Subcommand::List(args) => until_signal(list::run(args, &environment)).await,
             Subcommand::Show(args) => until_signal(show::run(args, &environment)).await,
             Subcommand::Ssh(args) => ssh::run(*args, &environment).await,
+            Subcommand::Sessions(args) => sessions::run(args, &environment).await,
             Subcommand::Vscodessh(args) => vscodessh::run(*args, &environment).await,
             Subcommand::PortForward(args) => port_forward::run(args, &environment).await,
             Subcommand::Cp(args) => cp::run(args, &environment).await,

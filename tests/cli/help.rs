@@ -2,13 +2,14 @@
 
 use crate::support::{Home, assert_golden};
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "login",
     "logout",
     "whoami",
     "list",
     "show",
     "ssh",
+    "sessions",
     "port-forward",
     "cp",
     "config-ssh",
@@ -68,6 +69,8 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         &["ssh", "--stdio=\u{1b}[2J", "dev"],
         &["ssh", "dev", "--network-info-interval", "5"],
         &["ssh", "dev", "-e", "NOVALUE"],
+        &["sessions"],
+        &["sessions", "dev", "-o", "yaml"],
         &["ping", "dev", "-n", "0"],
         &["ping", "dev", "--timeout", "soon"],
         &["speedtest", "dev", "-t", "31s"],

@@ -258,3 +258,38 @@ fn a_named_session_is_come_back_to() {
     terminal.types_until("echo new-${KEPT:-one}; exit\n", "new-one");
     assert_eq!(terminal.finish(), Some(0));
 }
+
+#[test]
+fn sessions_are_listed_while_their_programs_run() {
+    let server = Server::with_dev();
+    let list = ["sessions", "dev", "-o", "json"];
+    let listed = || -> Value { serde_json::from_slice(&server.run(&list).ends(0).bytes).unwrap() };
+    server.run(&["sessions", "dev"]).ends(0).prints("").says("No sessions found");
+    server.run(&list).ends(0).prints("[]\n");
+    let line = ["ssh", "dev", "--session", "work", "--", "echo up; read a"];
+    let mut terminal = server.terminal(&line, (24, 80));
+    terminal.wait_for("up");
+    let seen = listed();
+    assert_eq!(seen.as_array().unwrap().len(), 1, "{seen}");
+    assert_eq!((&seen[0]["name"], &seen[0]["attached"]), (&"work".into(), &1.into()), "{seen}");
+    assert_eq!(seen[0]["command"], "echo up; read a", "{seen}");
+    assert_eq!(seen[0]["id"], "776f726b-0000-0000-0000-000000000000", "{seen}");
+    terminal.types("~.");
+    assert_eq!(terminal.finish(), Some(0));
+    // The agent has to hear of it.
+    until("nobody looks at it", || (listed()[0]["attached"] == 0).then_some(()));
+    let table = server.run(&["sessions", "dev"]).ends(0).stdout;
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("NAME  ATTACHED  CREATED"), "{table}");
+    assert!(
+        lines[1].starts_with("work  0 ") && lines[1].ends_with("Z  echo up; read a"),
+        "{table}"
+    );
+    let mut terminal = server.terminal(&line, (24, 80));
+    terminal.wait_for("up");
+    terminal.types("x\n");
+    assert_eq!(terminal.finish(), Some(0));
+    server.run(&list).ends(0).prints("[]\n");
+    server.run(&["stop", "dev", "-y"]).ends(0);
+    server.run(&["sessions", "dev"]).ends(203);
+}

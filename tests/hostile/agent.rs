@@ -1,4 +1,4 @@
-//! An agent with real WireGuard and TCP: SSH on port 1, on port 80 a service that says how much it
+//! An agent with real WireGuard and TCP: SSH on port 1, on ports 4 and 80 a service that says how much it
 //! was sent once it has all of it, nothing elsewhere.
 
 use std::{
@@ -36,7 +36,7 @@ pub(crate) enum AgentKind {
     Dead,
     /// Accepts on port 1 and says nothing.
     Mute,
-    /// Says these bytes on port 1.
+    /// Says these bytes on port 1, and on port 4 once it was asked something.
     Says(Vec<u8>),
     /// Refuses everybody on port 1.
     Refuses,
@@ -81,7 +81,7 @@ impl Agent {
         };
         let mut engine = Engine::with_parts(stack, Box::new(make));
         let mut ports = BTreeMap::new();
-        for port in [1, 80] {
+        for port in [1, 4, 80] {
             if port != 1 || !matches!(kind, AgentKind::Refuses) {
                 ports.insert(engine.stack().listen(port, 64).unwrap(), port);
             }
@@ -307,7 +307,10 @@ async fn service(kind: AgentKind, port: u16, mut stream: DuplexStream) {
         (1, AgentKind::Mute) => {
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         }
-        (1, AgentKind::Says(bytes)) => {
+        (1 | 4, AgentKind::Says(bytes)) => {
+            if port == 4 {
+                let _ = stream.read_u8().await;
+            }
             let _ = stream.write_all(&bytes).await;
             let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         }

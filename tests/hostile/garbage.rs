@@ -385,6 +385,30 @@ async fn an_ssh_server_that_is_none_is_told_as_such() {
     .await;
 }
 
+#[tokio::test]
+async fn an_agent_that_lists_no_sessions_is_told_as_such() {
+    let list =
+        |text: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    let rows = [
+        // As upstream's agent answers.
+        (
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "this workspace's agent does not list its sessions",
+        ),
+        ("HTTP/1.1 500 Boom\r\nContent-Length: 0\r\n\r\n".to_owned(), "500"),
+        ("SSH-2.0-x\r\n".to_owned(), "the agent does not speak HTTP"),
+        (list("[{\"id\":\"\u{1b}[2J\"}]"), "cannot be understood"),
+        (list("[{}]"), "cannot be understood"),
+    ];
+    join_all(rows.map(|(bytes, words)| async move {
+        let plan = Plan { agent: AgentKind::Says(bytes.into()), ..Plan::default() };
+        let deployment = Deployment::start(plan).await;
+        deployment.run(&["sessions", "dev"]).await.fails(212, &[words, "hint: "]);
+        deployment.assert_left();
+    }))
+    .await;
+}
+
 /// The log is only there to be shown.
 #[tokio::test]
 async fn a_build_log_of_garbage_does_not_keep_the_workspace_from_starting() {

@@ -81,6 +81,14 @@ fn id(name: &str) -> Result<Uuid, NameError> {
     Ok(Uuid::from_bytes(bytes))
 }
 
+/// The name of an id, which leads back to it: the id itself where it is no other name's.
+#[must_use]
+pub fn name(of: Uuid) -> String {
+    let text = String::from_utf8_lossy(of.as_bytes());
+    let text = text.trim_end_matches('\0');
+    if id(text) == Ok(of) { text.to_owned() } else { of.to_string() }
+}
+
 impl Resumable {
     /// The terminal of this name; where there is none, one with this command, or a login shell.
     ///

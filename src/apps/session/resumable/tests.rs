@@ -13,11 +13,23 @@ fn a_name_is_its_own_id() {
     for name in ["w", "work-2.b_C", "0123456789abcdef"] {
         let id = id(name).unwrap();
         assert_eq!(id.as_bytes().split(|b| *b == 0).next().unwrap(), name.as_bytes());
+        assert_eq!(super::name(id), name);
     }
     let uuid = "0d95f7a2-1f5a-4a4e-8f0f-0e8f8f5a5d11";
     assert_eq!(id(uuid).unwrap().to_string(), uuid);
     for name in ["", "0123456789abcdefg", "a b", "ä", "a/b", "a\u{1b}"] {
         assert_eq!(id(name), Err(NameError), "{name:?}");
+    }
+}
+
+#[test]
+fn an_id_that_nobody_has_named_is_its_own_name() {
+    for text in [&b""[..], b"a\0b", b"a b", b"\x1b[2J", &[0xff; 16]] {
+        let mut bytes = [0; 16];
+        bytes[..text.len()].copy_from_slice(text);
+        let uuid = Uuid::from_bytes(bytes);
+        assert_eq!(name(uuid), uuid.to_string());
+        assert_eq!(id(&name(uuid)), Ok(uuid));
     }
 }
 
