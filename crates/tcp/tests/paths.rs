@@ -39,6 +39,7 @@ const PATHS: [Path; 8] = [
 
 impl Path {
     /// Mbit/s of five seeds, in order, with this controller.
+    #[allow(clippy::print_stdout, reason = "what `--nocapture` is for")]
     fn goodput(&self, congestion: Congestion) -> [f64; 5] {
         let way = Way::new(self.rtt, self.rate, self.queue).losing(self.loss);
         let back = Way::new(self.rtt, 1000, 4096);
