@@ -23,6 +23,9 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::Entropy`].
+    ///
+    /// [`Event::Direct`]: super::core::Event::Direct
+    /// [`Event::Forwarded`]: super::core::Event::Forwarded
     pub fn accept(&mut self, id: u32) -> Result<(), Error> {
         let Some(entry) = self.channels.in_phase(id, Phase::Offered) else { return Ok(()) };
         entry.phase = Phase::Open;
@@ -46,6 +49,9 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::Entropy`].
+    ///
+    /// [`Event::Opened`]: super::core::Event::Opened
+    /// [`Event::Refused`]: super::core::Event::Refused
     pub fn open(&mut self, outgoing: &Outgoing) -> Result<Option<u32>, Error> {
         if self.stage != Stage::Open {
             return Ok(None);
@@ -62,6 +68,8 @@ impl Core {
     ///
     /// # Errors
     /// [`Error::Entropy`].
+    ///
+    /// [`Event::Writable`]: super::core::Event::Writable
     pub fn send_data(&mut self, id: u32, source: Source, data: &[u8]) -> Result<usize, Error> {
         let mut data = &data[..data.len().min(TURN)];
         let mut total = 0;
