@@ -169,8 +169,9 @@ on_each! {
         let mut seen = vec![];
         while seen.len() < 3 * 30 * 2 {
             let after = seen.last().copied().unwrap_or(0);
-            let more = store.agent_logs(agent.id, after, 1_000).await.unwrap();
+            // Looked at first: the last lines may come while they are read.
             let done = writers.iter().all(tokio::task::JoinHandle::is_finished);
+            let more = store.agent_logs(agent.id, after, 1_000).await.unwrap();
             assert!(!(done && more.is_empty()), "{} lines are missing", 180 - seen.len());
             seen.extend(more.into_iter().map(|log| log.id));
         }
