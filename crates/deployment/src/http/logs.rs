@@ -18,7 +18,7 @@ use super::{
     extract::{Query, Segments},
     json as wire,
     news::{Heard, News},
-    sockets::{self, Close, Events, Gone, Rules},
+    sockets::{self, Close, Events, Gone},
     tasks::Stopping,
 };
 use crate::{
@@ -145,8 +145,7 @@ async fn of_build(
                 ApiError::internal("Failed to subscribe to the job's log.", error)
             })?;
             let (response, upgrade) = sockets::upgrade_events(request)?;
-            let rules = Rules { talked: Close::new(1008, "unexpected data message") };
-            upgrade.run(rules, move |events, stopping| {
+            upgrade.run(move |events, stopping| {
                 follow_job(state, build.job_id, after, news, events, stopping)
             });
             Ok(response)
@@ -249,7 +248,6 @@ async fn of_agent(
             let lines = state.pubsub.subscribe(&agent_logs(agent.id)).await.map_err(failed)?;
             let builds = News::subscribe(&state.pubsub, &workspace).await.map_err(failed)?;
             let (response, upgrade) = sockets::upgrade_events(request)?;
-            let rules = Rules { talked: Close::new(1008, "unexpected data message") };
             let follow = FollowAgent {
                 build_id: agent.build_id,
                 agent_id: agent.id,
@@ -259,7 +257,7 @@ async fn of_agent(
                 lines,
                 builds,
             };
-            upgrade.run(rules, |events, stopping| follow.run(events, stopping));
+            upgrade.run(|events, stopping| follow.run(events, stopping));
             Ok(response)
         }
     }

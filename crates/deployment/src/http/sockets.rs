@@ -21,7 +21,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-pub use self::events::{Close, Events, EventsUpgrade, Gone, Rules};
+pub use self::events::{Close, Events, EventsUpgrade, Gone};
 use super::{
     error::ApiError,
     tasks::{Stopping, Tasks},

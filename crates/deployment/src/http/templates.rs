@@ -19,7 +19,7 @@ use super::{
     extract::{self, Query, Segments},
     json as wire, names,
     search::Terms,
-    sockets::{self, Close, Rules},
+    sockets::{self, Close},
     users::the_organization,
 };
 use crate::{
@@ -497,8 +497,7 @@ fn empty_log(query: &Query, request: Request) -> Result<Response, ApiError> {
         return Ok(Json(json!([])).into_response());
     }
     let (response, upgrade) = sockets::upgrade_events(request)?;
-    let rules = Rules { talked: Close::new(1008, "unexpected data message") };
-    upgrade.run(rules, |_, _| async { Close::new(1000, "done") });
+    upgrade.run(|_, _| async { Close::new(1000, "done") });
     Ok(response)
 }
 

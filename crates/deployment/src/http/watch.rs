@@ -17,7 +17,7 @@ use super::{
     error::{self, ApiError},
     extract::{Query, Segments},
     news::{Heard, News},
-    sockets::{self, Close, Events, Gone, Rules},
+    sockets::{self, Close, Events, Gone},
     sse::{self, Event},
     tasks::Stopping,
     view,
@@ -144,8 +144,7 @@ async fn watch_ws(
     let mut following = Following::new(state, caller, &workspace).await?;
     let (response, upgrade) = sockets::upgrade_events(request)?;
     // `coderd/httpapi/websocket.go`: whoever talks breaks the protocol.
-    let rules = Rules { talked: Close::new(1002, "unexpected data message") };
-    upgrade.run(rules, move |events, mut stopping| async move {
+    upgrade.talked(1002).run(move |events, mut stopping| async move {
         let work = async {
             events.send(r#"{"type":"ping","data":null}"#.to_owned()).await?;
             while let Some(next) = following.next().await {
@@ -180,10 +179,9 @@ async fn connection_watch(
     let agent_name = query.text("agent_name").map(str::to_owned);
     let news = News::subscribe(&state.pubsub, &workspace).await.map_err(no_subscription)?;
     let (response, upgrade) = sockets::upgrade_events(request)?;
-    let rules = Rules { talked: Close::new(1008, "unexpected data message") };
     let watching =
         Watching { state, caller, workspace_id: workspace.id, news, watch: Watch::new(agent_name) };
-    upgrade.run(rules, |events, stopping| watching.run(events, stopping));
+    upgrade.run(|events, stopping| watching.run(events, stopping));
     Ok(response)
 }
 

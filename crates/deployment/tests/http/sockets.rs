@@ -6,7 +6,7 @@ use axum::{Router, extract::Request, response::Response, routing::get};
 use bytes::Bytes;
 use coderctl_deployment::http::{
     error::ApiError,
-    sockets::{self, Close, Rules},
+    sockets::{self, Close},
 };
 use coderctl_transport::{Error, Message, WebSocketOptions};
 use http::{HeaderMap, Request as Req, StatusCode};
@@ -46,8 +46,7 @@ async fn raw(request: Request) -> Result<Response, ApiError> {
 async fn events(request: Request) -> Result<Response, ApiError> {
     let forever = request.uri().path() == "/forever";
     let (response, upgrade) = sockets::upgrade_events(request)?;
-    let rules = Rules { talked: Close::new(1008, "unexpected data message") };
-    upgrade.run(rules, move |events, mut stopping| async move {
+    upgrade.run(move |events, mut stopping| async move {
         events.send("one".to_owned()).await.unwrap();
         events.send("two".to_owned()).await.unwrap();
         if forever {
@@ -158,7 +157,7 @@ async fn a_producer_ends_with_its_client() {
         let told = Arc::clone(&told);
         async move {
             let (response, upgrade) = sockets::upgrade_events(request)?;
-            upgrade.run(Rules { talked: Close::normal() }, move |events, _| async move {
+            upgrade.run(move |events, _| async move {
                 while events.send("x".to_owned()).await.is_ok() {}
                 Close::normal()
             });

@@ -67,14 +67,6 @@ impl Close {
     }
 }
 
-/// What differs between the sockets.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// What a client is told that sends a data message. Every endpoint has its own code: 1008 for
-    /// the agent connection watch, 1002 for `watch-ws`.
-    pub talked: Close,
-}
-
 /// The client went away, or was sent away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the client is gone")]
@@ -99,17 +91,26 @@ impl Events {
 pub struct EventsUpgrade {
     upgrade: OnUpgrade,
     tasks: Tasks,
+    /// The code with which a client is sent away that sends a data message.
+    talked: u16,
 }
 
 impl EventsUpgrade {
+    /// A client that talks breaks a policy (1008), as on most of upstream's sockets.
     pub(super) fn new(upgrade: OnUpgrade, tasks: Tasks) -> Self {
-        Self { upgrade, tasks }
+        Self { upgrade, tasks, talked: 1008 }
+    }
+
+    /// A client that talks is told this code instead.
+    pub fn talked(mut self, code: u16) -> Self {
+        self.talked = code;
+        self
     }
 
     /// Runs `produce` in a task that the listener owns, until it says how the socket closes or the
     /// client goes away; it is dropped then. What it has sent is sent first. It should end soon
     /// after `Stopping` says so.
-    pub fn run<F, W>(self, rules: Rules, produce: F)
+    pub fn run<F, W>(self, produce: F)
     where
         F: FnOnce(Events, Stopping) -> W + Send + 'static,
         W: Future<Output = Close> + Send + 'static,
@@ -130,7 +131,7 @@ impl EventsUpgrade {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
                 let (sender, queue) = mpsc::channel(QUEUE);
-                let mut pump = Pump { socket, queue, asked: false, rules };
+                let mut pump = Pump { socket, queue, asked: false, talked: self.talked };
                 let why = pump.run(produce(Events(sender), stopping)).await;
                 if let Err(error) = why {
                     tracing::debug!(%error, "a watching client is gone");
@@ -146,7 +147,7 @@ struct Pump<S> {
     queue: mpsc::Receiver<String>,
     /// A ping has no answer yet.
     asked: bool,
-    rules: Rules,
+    talked: u16,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
@@ -200,8 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             }
             Some(Ok(Message::Text(_) | Message::Binary(_)))
             | Some(Err(tungstenite::Error::Capacity(_))) => {
-                let talked = self.rules.talked.clone();
-                self.close(&talked).await?;
+                self.close(&Close::new(self.talked, "unexpected data message")).await?;
                 return Ok(ControlFlow::Break(()));
             }
             Some(Err(error)) => return Err(error),
@@ -251,8 +251,7 @@ mod tests {
         let socket = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let (sender, queue) = mpsc::channel(QUEUE);
-        let rules = Rules { talked: Close::normal() };
-        (Pump { socket, queue, asked: false, rules }, client, sender)
+        (Pump { socket, queue, asked: false, talked: 1008 }, client, sender)
     }
 
     #[tokio::test(start_paused = true)]
