@@ -211,11 +211,11 @@ impl Arrivals for Incoming {
 
 impl Syn for SynReceived {
     fn port(&self) -> u16 {
-        SynReceived::port(self)
+        self.ends().local.port()
     }
 
     fn remote(&self) -> SocketAddr {
-        SynReceived::remote(self).into()
+        self.ends().remote.into()
     }
 
     fn accept(self: Box<Self>) -> BoxFuture<'static, io::Result<BoxStream>> {
@@ -225,7 +225,7 @@ impl Syn for SynReceived {
 
 impl Flow for UdpFlow {
     fn port(&self) -> u16 {
-        UdpFlow::port(self)
+        self.ends().local.port()
     }
 
     fn recv(&self) -> BoxFuture<'_, io::Result<Vec<u8>>> {

@@ -96,7 +96,7 @@ async fn serve(mut incoming: Incoming) {
 
 /// Dials first: a port where nobody is refuses.
 async fn carry(syn: SynReceived) {
-    let port = syn.port();
+    let port = syn.ends().local.port();
     let local = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
         Ok(local) => Ok(local),
         Err(_) => TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await,
@@ -115,7 +115,7 @@ async fn carry(syn: SynReceived) {
 async fn relay(flow: UdpFlow) {
     let carried = async {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        socket.connect((Ipv4Addr::LOCALHOST, flow.port())).await?;
+        socket.connect((Ipv4Addr::LOCALHOST, flow.ends().local.port())).await?;
         let mut buffer = vec![0; BUFFER];
         loop {
             tokio::select! {
@@ -126,6 +126,6 @@ async fn relay(flow: UdpFlow) {
         }
     };
     if let Err(error) = carried.await {
-        eprintln!("UDP port {}: {error}", flow.port());
+        eprintln!("UDP port {}: {error}", flow.ends().local.port());
     }
 }

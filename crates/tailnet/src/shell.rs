@@ -43,7 +43,7 @@ use url::Url;
 
 pub use self::{
     agent::{AGENT_PING_TIMEOUT, AgentOptions, AgentStats, AgentStatus, AgentTailnet},
-    incoming::{Incoming, Request, SynReceived, UdpFlow},
+    incoming::{Ends, Incoming, Request, SynReceived, UdpFlow},
     stream::TcpStream,
 };
 use self::{

@@ -17,6 +17,17 @@ use crate::{
     stack::{Arrival, DatagramError, SynId, UdpId},
 };
 
+/// Between whom something passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The peer.
+    pub peer: PeerId,
+    /// Our address that it asks, and the port.
+    pub local: SocketAddrV6,
+    /// Its address and port.
+    pub remote: SocketAddrV6,
+}
+
 /// Everything that peers ask of us. To be drained by one task; what nobody takes out waits, and
 /// beyond 1024 SYNs (512 of one peer) and 1024 flows further ones are not answered.
 #[derive(Debug)]
@@ -56,13 +67,14 @@ impl Incoming {
             let (Arrival::Tcp { local, remote, .. } | Arrival::Udp { local, remote, .. }) = arrival;
             let peer = core.engine.peer_at(remote.ip());
             let shared = Arc::clone(&self.shared);
-            match (arrival, peer) {
-                (Arrival::Tcp { id, .. }, Some(peer)) => {
-                    let syn = SynReceived { shared, id, peer, local, remote, answered: false };
+            let ends = peer.map(|peer| Ends { peer, local, remote });
+            match (arrival, ends) {
+                (Arrival::Tcp { id, .. }, Some(ends)) => {
+                    let syn = SynReceived { shared, id, ends, answered: false };
                     return Poll::Ready(Some(Request::Tcp(syn)));
                 }
-                (Arrival::Udp { id, .. }, Some(peer)) => {
-                    let flow = UdpFlow { shared, id, peer, local, remote };
+                (Arrival::Udp { id, .. }, Some(ends)) => {
+                    let flow = UdpFlow { shared, id, ends };
                     return Poll::Ready(Some(Request::Udp(flow)));
                 }
                 // The peer has left meanwhile.
@@ -78,35 +90,15 @@ impl Incoming {
 pub struct SynReceived {
     shared: Arc<Shared>,
     id: SynId,
-    peer: PeerId,
-    local: SocketAddrV6,
-    remote: SocketAddrV6,
+    ends: Ends,
     answered: bool,
 }
 
 impl SynReceived {
-    /// Who asks.
+    /// Who asks, and for what.
     #[must_use]
-    pub fn peer(&self) -> PeerId {
-        self.peer
-    }
-
-    /// Our address that it asks, and the port.
-    #[must_use]
-    pub fn local(&self) -> SocketAddrV6 {
-        self.local
-    }
-
-    /// The port it asks for.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.local.port()
-    }
-
-    /// Its address and port.
-    #[must_use]
-    pub fn remote(&self) -> SocketAddrV6 {
-        self.remote
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// Lets the handshake go on, and waits until it is done.
@@ -151,11 +143,7 @@ impl Drop for SynReceived {
 
 impl std::fmt::Debug for SynReceived {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SynReceived")
-            .field("peer", &self.peer)
-            .field("local", &self.local)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
+        f.debug_struct("SynReceived").field("ends", &self.ends).finish_non_exhaustive()
     }
 }
 
@@ -165,9 +153,7 @@ impl std::fmt::Debug for SynReceived {
 pub struct UdpFlow {
     shared: Arc<Shared>,
     id: UdpId,
-    peer: PeerId,
-    local: SocketAddrV6,
-    remote: SocketAddrV6,
+    ends: Ends,
 }
 
 impl UdpFlow {
@@ -181,31 +167,13 @@ impl UdpFlow {
         let id = stack.udp_bind(None).map_err(io::Error::other)?;
         let local = SocketAddrV6::new(stack.address(), stack.udp_port(id).unwrap_or(0), 0, 0);
         let remote = SocketAddrV6::new(peer.agent_address(), port, 0, 0);
-        Ok(Self { shared: Arc::clone(shared), id, peer, local, remote })
+        Ok(Self { shared: Arc::clone(shared), id, ends: Ends { peer, local, remote } })
     }
 
-    /// Whose it is.
+    /// Between whom it is.
     #[must_use]
-    pub fn peer(&self) -> PeerId {
-        self.peer
-    }
-
-    /// Our address that it asks, and the port.
-    #[must_use]
-    pub fn local(&self) -> SocketAddrV6 {
-        self.local
-    }
-
-    /// The port it asks for.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.local.port()
-    }
-
-    /// Its address and port.
-    #[must_use]
-    pub fn remote(&self) -> SocketAddrV6 {
-        self.remote
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// The next datagram. Cancel safe; for one task at a time.
@@ -224,7 +192,8 @@ impl UdpFlow {
         }
         // A port that we opened hears whoever sends to it.
         while let Some((from, payload)) = core.engine.stack().udp_recv(self.id) {
-            if (from.ip(), from.port()) == (self.remote.ip(), self.remote.port()) {
+            let remote = self.ends.remote;
+            if (from.ip(), from.port()) == (remote.ip(), remote.port()) {
                 return Poll::Ready(Ok(payload));
             }
         }
@@ -242,7 +211,7 @@ impl UdpFlow {
             if core.closed {
                 return Err(stream::gone());
             }
-            core.engine.stack().udp_send(self.id, self.remote, payload)
+            core.engine.stack().udp_send(self.id, self.ends.remote, payload)
         };
         self.shared.changed.notify_one();
         match sent {
@@ -267,10 +236,6 @@ impl Drop for UdpFlow {
 
 impl std::fmt::Debug for UdpFlow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UdpFlow")
-            .field("peer", &self.peer)
-            .field("local", &self.local)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
+        f.debug_struct("UdpFlow").field("ends", &self.ends).finish_non_exhaustive()
     }
 }

@@ -121,11 +121,14 @@ async fn a_flow_goes_there_and_back() {
         flow = incoming.next() => match flow { Some(Request::Udp(flow)) => flow, it => panic!("{it:?}") },
         () = soon(client.run()) => panic!("nothing arrived"),
     };
-    assert_eq!((flow.port(), flow.peer(), flow.remote().port()), (53, client_id(1), 5000));
+    assert_eq!(
+        (flow.ends().local.port(), flow.ends().peer, flow.ends().remote.port()),
+        (53, client_id(1), 5000)
+    );
     assert_eq!(&soon(flow.recv()).await.unwrap()[..], b"question");
     flow.send(b"answer").unwrap();
     let (from, answer) = soon(client.recv()).await;
-    assert_eq!((from, &answer[..]), (flow.local(), &b"answer"[..]));
+    assert_eq!((from, &answer[..]), (flow.ends().local, &b"answer"[..]));
     // One that comes while its owner waits wakes it.
     client.send(53, &[7; MAX_UDP_PAYLOAD]);
     let got = tokio::select! {

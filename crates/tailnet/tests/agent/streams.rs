@@ -90,8 +90,8 @@ async fn a_port_may_refuse() {
     let connect = async { handle.connect(AGENT, 8080).await };
     let answer = async {
         let syn = world.syn().await;
-        assert_eq!((syn.port(), syn.peer()), (8080, client_id(1)));
-        assert_eq!(*syn.local().ip(), AGENT.agent_address());
+        assert_eq!((syn.ends().local.port(), syn.ends().peer), (8080, client_id(1)));
+        assert_eq!(*syn.ends().local.ip(), AGENT.agent_address());
         syn.refuse();
     };
     let (refused, ()) = soon(async { tokio::join!(connect, answer) }).await;

@@ -122,7 +122,7 @@ impl World {
         tokio::spawn(async move {
             while let Some(request) = incoming.next().await {
                 match request {
-                    Request::Tcp(syn) if syn.port() == 9 => syn.refuse(),
+                    Request::Tcp(syn) if syn.ends().local.port() == 9 => syn.refuse(),
                     Request::Tcp(syn) => drop(tokio::spawn(service(Service(syn)))),
                     Request::Udp(flow) => drop(flow),
                 }
