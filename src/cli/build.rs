@@ -236,6 +236,40 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// What `stop` and `delete` take.
+#[derive(clap::Args)]
+pub(super) struct Ending {
+    /// Workspace: name, owner/name or id
+    workspace: String,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+impl Ending {
+    /// Asks `question` of the workspace's name, and brings it there. Where nobody can be asked
+    /// `--yes` may be a `must`.
+    pub(super) async fn run(
+        self,
+        environment: &Environment,
+        goal: Transition,
+        question: impl FnOnce(&str) -> String,
+        must: bool,
+    ) -> Result<u8, CommandError> {
+        let builder = Builder::open(environment, self.waiting).await?;
+        let work = async {
+            let workspace = builder.find(&self.workspace).await?;
+            confirm(&environment.ui, self.yes, &question(&workspace.name), must).await?;
+            builder.reach(goal, workspace, &[]).await
+        };
+        builder.bounded(work).await
+    }
+}
+
 /// Asks before something is lost, where somebody can be asked; `--yes` is asked for elsewhere.
 pub(super) async fn confirm(
     ui: &Ui,

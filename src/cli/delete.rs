@@ -1,8 +1,4 @@
-use super::{
-    Environment,
-    build::{Builder, Waiting, confirm},
-    global::Headers,
-};
+use super::{Environment, build::Ending, global::Headers};
 use crate::{api::Transition, error::CommandError};
 
 /// Delete a workspace and everything in it
@@ -10,27 +6,14 @@ use crate::{api::Transition, error::CommandError};
 /// It asks first; without a terminal --yes is needed.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Workspace: name, owner/name or id
-    workspace: String,
-
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
-
     #[command(flatten)]
-    waiting: Waiting,
+    ending: Ending,
 
     #[command(flatten)]
     pub(super) headers: Headers,
 }
 
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
-    let builder = Builder::open(environment, args.waiting).await?;
-    let work = async {
-        let workspace = builder.find(&args.workspace).await?;
-        let question = format!("Delete workspace {} and everything in it?", workspace.name);
-        confirm(&environment.ui, args.yes, &question, true).await?;
-        builder.reach(Transition::Delete, workspace, &[]).await
-    };
-    builder.bounded(work).await
+    let question = |name: &str| format!("Delete workspace {name} and everything in it?");
+    args.ending.run(environment, Transition::Delete, question, true).await
 }

@@ -1,8 +1,4 @@
-use super::{
-    Environment,
-    build::{Builder, Waiting, confirm},
-    global::Headers,
-};
+use super::{Environment, build::Ending, global::Headers};
 use crate::{api::Transition, error::CommandError};
 
 /// Stop a workspace, and wait until it is stopped
@@ -10,27 +6,14 @@ use crate::{api::Transition, error::CommandError};
 /// At a terminal it asks first.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Workspace: name, owner/name or id
-    workspace: String,
-
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
-
     #[command(flatten)]
-    waiting: Waiting,
+    ending: Ending,
 
     #[command(flatten)]
     pub(super) headers: Headers,
 }
 
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
-    let builder = Builder::open(environment, args.waiting).await?;
-    let work = async {
-        let workspace = builder.find(&args.workspace).await?;
-        let question = format!("Stop workspace {}?", workspace.name);
-        confirm(&environment.ui, args.yes, &question, false).await?;
-        builder.reach(Transition::Stop, workspace, &[]).await
-    };
-    builder.bounded(work).await
+    let question = |name: &str| format!("Stop workspace {name}?");
+    args.ending.run(environment, Transition::Stop, question, false).await
 }
