@@ -4,18 +4,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Options, Server, id, token_of, until};
+use crate::support::{Api, GREETER, Options, Server, id, token_of, until};
 
-/// A template with `count` prebuilt workspaces, whose start script writes down for whom it runs.
+/// A template with `count` prebuilt workspaces.
 fn template(count: usize, more: &str) -> String {
     format!(
-        r#"
-[[agents]]
-name = "main"
-[[agents.scripts]]
-name = "greet"
-blocks_login = true
-run = "echo for $CODER_WORKSPACE_OWNER_NAME in $CODER_WORKSPACE_NAME >> $HOME/owners"
+        r#"{GREETER}
 [[parameters]]
 name = "size"
 default = "small"

@@ -9,18 +9,13 @@ use std::{
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Api, LONGEST, Options, Server, agents, id, noise, postgres, until};
+use crate::support::{Api, GREETER, LONGEST, Options, Server, agents, id, noise, postgres, until};
 
 /// How often it is killed.
 const ROUNDS: usize = 10;
 
-const TEMPLATE: &str = r#"
-[[agents]]
-name = "main"
-[[agents.scripts]]
-name = "greet"
-blocks_login = true
-run = "echo for $CODER_WORKSPACE_OWNER_NAME in $CODER_WORKSPACE_NAME >> $HOME/owners"
+/// Added to its agent.
+const STAGES: &str = r#"
 [[start]]
 stage = "Planning"
 log = ["one", "two"]
@@ -227,7 +222,7 @@ fn settle(server: &Server, ledger: &Ledger) {
 
 fn nothing_is_lost(options: Options) {
     let mut server = options.clone().errors_expected().start();
-    let template = server.api().template("crashes", TEMPLATE);
+    let template = server.api().template("crashes", &format!("{GREETER}{STAGES}"));
     let version = server.api().get(&format!("/templates/{template}"));
     let version = version["active_version_id"].as_str().unwrap().to_owned();
     let presets = server.api().get(&format!("/templateversions/{version}/presets"));

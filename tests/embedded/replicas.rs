@@ -6,8 +6,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Balancer, Options, Running, Server, agents, ask, id, noise, postgres, reverse, service,
-    start_agent, until,
+    Balancer, GREETER, Options, Running, Server, agents, ask, id, noise, postgres, reverse,
+    service, start_agent, until,
 };
 
 /// Two servers on one database, if there is a PostgreSQL. It ends after them.
@@ -84,19 +84,13 @@ fn a_claim_on_one_reaches_an_agent_on_the_other() {
     let options = Options::default().with(&["--postgres", &database.url]);
     let one = options.clone().start();
     let api = one.api();
-    let template = r#"
-[[agents]]
-name = "main"
-[[agents.scripts]]
-name = "greet"
-blocks_login = true
-run = "echo for $CODER_WORKSPACE_OWNER_NAME in $CODER_WORKSPACE_NAME >> $HOME/owners"
+    let preset = r#"
 [[presets]]
 name = "ready"
 default = true
 prebuilds = 2
 "#;
-    api.template("prebuilt", template);
+    api.template("prebuilt", &format!("{GREETER}{preset}"));
     let prebuilds: Vec<_> = api.prebuilds(2).into_keys().collect();
     // Their agents are all on the first.
     let two = one.beside(options);

@@ -28,6 +28,16 @@ pub use self::{
 };
 pub(crate) use services::{local_port, noise, service};
 
+/// The agent of a template, whose start script notes in `~/owners` for whom it runs.
+pub const GREETER: &str = r#"
+[[agents]]
+name = "main"
+[[agents.scripts]]
+name = "greet"
+blocks_login = true
+run = "echo for $CODER_WORKSPACE_OWNER_NAME in $CODER_WORKSPACE_NAME >> $HOME/owners"
+"#;
+
 /// Longer than this nothing takes, on a loaded machine either.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
