@@ -4,8 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "in helpers of tests too")]
 
+mod cat;
+
 use std::process::Stdio;
 
+use cat::there_and_back;
 use coderctl_ssh::{
     Exit, Modes, Options, Pty, Request, Session,
     client::{self, Client, Core},
@@ -95,29 +98,10 @@ async fn a_signal_reaches_the_command() {
 /// 64 MiB each way, with keys renewed every 4 MiB.
 #[tokio::test]
 async fn much_goes_both_ways_across_new_keys() {
-    const MUCH: usize = 64 << 20;
     let rekey = |core: &mut Core| core.transport().set_rekey_bytes(4 << 20);
     let Some((session, _child)) = connect(rekey, exec("cat")).await else { return };
-    let Session { mut stdin, mut stdout, control, .. } = session;
-    let block: Vec<u8> =
-        (0..1 << 16).map(|i: u32| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
     let began = std::time::Instant::now();
-    let send = async {
-        for _ in 0..MUCH / block.len() {
-            stdin.write_all(&block).await.unwrap();
-        }
-        stdin.shutdown().await.unwrap();
-    };
-    let receive = async {
-        let mut back = vec![0; block.len()];
-        for _ in 0..MUCH / block.len() {
-            stdout.read_exact(&mut back).await.unwrap();
-            assert!(back == block);
-        }
-        assert_eq!(stdout.chunk().await.unwrap(), None);
-    };
-    tokio::join!(send, receive);
-    assert_eq!(control.exit().await, Exit::Status(0));
+    there_and_back(session, 64).await;
     eprintln!("64 MiB there and back in {:?}", began.elapsed());
 }
 

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
+mod cat;
 mod raw;
 
 use std::{future::Future, time::Duration};
 
+use cat::there_and_back;
 use coderctl_ssh::{
     Error, Exit, Modes, Options, Pty, Request, client, message as m,
     packet::SystemEntropy,
@@ -253,9 +255,6 @@ async fn what_is_said_to_a_running_program() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn much_goes_both_ways_across_new_keys_of_both_sides() {
-    const MUCH: usize = 32 << 20;
-    let block: Vec<u8> =
-        (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
     let (ours, theirs) = tokio::io::duplex(16 * 1024);
     let mut core = core(config());
     core.transport().set_rekey_bytes(3 << 20);
@@ -265,23 +264,7 @@ async fn much_goes_both_ways_across_new_keys_of_both_sides() {
     core.transport().set_rekey_bytes(5 << 20);
     let client = client::begin_core(ours, core);
     let session = client.session(exec("cat")).await.unwrap();
-    let coderctl_ssh::Session { mut stdin, mut stdout, control, .. } = session;
-    let send = async {
-        for _ in 0..MUCH / block.len() {
-            stdin.write_all(&block).await.unwrap();
-        }
-        stdin.shutdown().await.unwrap();
-    };
-    let receive = async {
-        let mut back = vec![0; block.len()];
-        for _ in 0..MUCH / block.len() {
-            stdout.read_exact(&mut back).await.unwrap();
-            assert!(back == block);
-        }
-        assert_eq!(stdout.chunk().await.unwrap(), None);
-    };
-    within(async { tokio::join!(send, receive) }).await;
-    assert_eq!(control.exit().await, Exit::Status(0));
+    within(there_and_back(session, 32)).await;
     client.close().await;
     assert!(matches!(within(server).await.unwrap(), Err(Error::Disconnected { .. })));
 }

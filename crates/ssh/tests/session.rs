@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in helpers of tests too")]
 
+mod cat;
 mod server;
 
 use std::time::{Duration, Instant};
 
+use cat::there_and_back;
 use coderctl_ssh::{
     Error, Exit, Modes, Options, Pty, Request, Session,
     cipher::Cipher,
@@ -142,9 +144,6 @@ async fn variables_and_terminal_come_before_the_command() {
 
 #[tokio::test]
 async fn input_is_echoed_through_small_windows_across_new_keys() {
-    const MUCH: usize = 64 << 20;
-    let block: Vec<u8> =
-        (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
     let config = Config {
         window: 70_000,
         max_packet: 20_000,
@@ -157,24 +156,7 @@ async fn input_is_echoed_through_small_windows_across_new_keys() {
     let mut core = Core::client(None, entropy, Instant::now()).unwrap();
     core.transport().set_rekey_bytes(9 << 20);
     let client = client::begin_core(ours, core);
-    let Session { mut stdin, mut stdout, control, .. } = client.session(exec("cat")).await.unwrap();
-    let send = async {
-        for _ in 0..MUCH / block.len() {
-            stdin.write_all(&block).await.unwrap();
-        }
-        stdin.shutdown().await.unwrap();
-        assert_eq!(stdin.write_all(b"x").await.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
-    };
-    let receive = async {
-        let mut back = vec![0; block.len()];
-        for _ in 0..MUCH / block.len() {
-            stdout.read_exact(&mut back).await.unwrap();
-            assert!(back == block);
-        }
-        assert_eq!(stdout.chunk().await.unwrap(), None);
-    };
-    tokio::join!(send, receive);
-    assert_eq!(control.exit().await, Exit::Status(0));
+    there_and_back(client.session(exec("cat")).await.unwrap(), 64).await;
     client.close().await;
     let seen = server.await.unwrap();
     assert!(seen.exchanges > 6, "{seen:?}");
