@@ -61,13 +61,10 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
-/// Commands whose first argument is a workspace.
-const OF_A_WORKSPACE: [&str; 8] =
-    ["ssh", "port-forward", "tunnel", "start", "stop", "restart", "delete", "rm"];
-
-/// Commands that make no sense inside a demo: they have a deployment of their own, or write the
-/// login of this user.
-const REFUSED: [&str; 5] = ["login", "demo", "server", "agent", "generate"];
+/// Commands that make no sense inside a demo: they have a deployment of their own, or write what
+/// is this user's and outlives the demo.
+const REFUSED: [&str; 8] =
+    ["login", "logout", "config-ssh", "vscodessh", "demo", "server", "agent", "generate"];
 
 impl Args {
     /// The command line that is meant, without the program's name.
@@ -240,10 +237,17 @@ fn unfold(mut command: Vec<OsString>) -> Result<Vec<OsString>, CommandError> {
             .hint("a demo runs a client's command, e.g. `coderctl demo ssh`"));
     }
     let named = command.get(1).is_some_and(|word| !begins_with_dash(word));
-    if OF_A_WORKSPACE.contains(&name) && !named {
+    if !named && is_of_a_workspace(name) {
         command.insert(1, WORKSPACE.into());
     }
     Ok(command)
+}
+
+/// Whether a command's first argument is a workspace that there is.
+fn is_of_a_workspace(name: &str) -> bool {
+    let cli = super::command();
+    let first = cli.find_subcommand(name).and_then(|command| command.get_positionals().next());
+    name != "create" && first.is_some_and(|argument| argument.get_id() == "workspace")
 }
 
 fn begins_with_dash(word: &OsStr) -> bool {
@@ -264,9 +268,16 @@ mod tests {
             ("port-forward --tcp 0:80 -- sh", "port-forward dev --tcp 0:80 -- sh"),
             ("tunnel -p 0:80", "tunnel dev -p 0:80"),
             ("stop", "stop dev"),
+            ("rm --yes", "rm dev --yes"),
+            ("ping -n 3", "ping dev -n 3"),
+            ("wait --for running", "wait dev --for running"),
             ("list", "list"),
             ("list -o json", "list -o json"),
             ("create other -t dev", "create other -t dev"),
+            ("create -t dev", "create -t dev"),
+            ("cp a dev:", "cp a dev:"),
+            ("whoami", "whoami"),
+            ("unheard-of", "unheard-of"),
         ] {
             let words = typed.split(' ').map(OsString::from).collect();
             let unfolded = unfold(words).unwrap();
