@@ -185,6 +185,14 @@ impl Client {
         self.get(&format!("/organizations/{organization}/templates/{name}"), &[]).await
     }
 
+    /// The templates of an organization that the user may see.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn templates(&self, organization: Uuid) -> Result<Vec<Template>, Error> {
+        self.get(&format!("/organizations/{organization}/templates"), &[]).await
+    }
+
     /// The presets of a template version.
     ///
     /// # Errors

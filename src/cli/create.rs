@@ -90,7 +90,7 @@ async fn organizations(
 ) -> Result<Vec<Organization>, CommandError> {
     let all = builder.api().organizations().await?;
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(all) };
-    let known = all.iter().map(|one| quoted(&one.name)).collect::<Vec<_>>().join(", ");
+    let known = names(all.iter().map(|one| one.name.as_str()));
     let id = Uuid::parse_str(name).ok();
     let found: Vec<_> =
         all.into_iter().filter(|one| one.name == name || Some(one.id) == id).collect();
@@ -113,8 +113,30 @@ async fn find(
         }
     }
     let why = format!("there is no template {}, or you have no access to it", quoted(name));
-    Err(CommandError::msg(Kind::Usage, why)
-        .hint("the dashboard shows the templates that there are"))
+    let mut known = Vec::new();
+    for organization in organizations {
+        known.extend(builder.api().templates(organization.id).await?);
+    }
+    Err(CommandError::msg(Kind::Usage, why).hint(if known.is_empty() {
+        "there are no templates yet: `--template FILE.toml` brings one to `coderctl server`, the \
+         dashboard to others"
+            .to_owned()
+    } else {
+        format!("there are {}", names(known.iter().map(|template| template.name.as_str())))
+    }))
+}
+
+/// So many names are listed, in the order that they have.
+const LISTED: usize = 20;
+
+/// Names, for a hint.
+fn names<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = all.len().saturating_sub(LISTED);
+    let mut listed: Vec<String> = all.take(LISTED).map(quoted).collect();
+    if more > 0 {
+        listed.push(format!("and {more} more"));
+    }
+    listed.join(", ")
 }
 
 /// Makes the template, or its next version where there is one of that name.
@@ -182,10 +204,9 @@ async fn preset(
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Ok(presets.into_iter().find(|preset| preset.default));
     };
-    let known: Vec<_> = presets.iter().map(|preset| quoted(&preset.name)).collect();
-    let hint = match known.as_slice() {
-        [] => "it has none".to_owned(),
-        known => format!("it has {}", known.join(", ")),
+    let hint = match names(presets.iter().map(|preset| preset.name.as_str())).as_str() {
+        "" => "it has none".to_owned(),
+        known => format!("it has {known}"),
     };
     let found = presets.into_iter().find(|preset| preset.name == name);
     found.map(Some).ok_or_else(|| {

@@ -351,7 +351,8 @@ fn names_are_taken_once_and_templates_are_checked_before_anything_is_made() {
     server.run(&["create", "dev", "--template", &file]).ends(1).says("dev");
     let wrong = server.template_file("wrong", "[[agents]]\nname = \"main\"\ncolour = 1");
     server.run(&["create", "fresh", "--template", &wrong]).ends(2).says("line 3");
-    server.run(&["create", "fresh", "--template", "nothing"]).ends(2).says("there is no template");
+    let missing = server.run(&["create", "fresh", "--template", "nothing"]).ends(2);
+    missing.says("there is no template `nothing`").says("there are `built-in`");
     let choice = template("[[parameters]]\nname = \"size\"\noptions = [\"s\", \"l\"]");
     let choice = server.template_file("choice", &choice);
     server.run(&["create", "fresh", "--template", &choice]).ends(1).says("size");
