@@ -20,6 +20,14 @@
 //! left within about a second while data flows, in whichever direction it died. Upstream waits for
 //! its trust to run out instead, [`TRUST`] after the last pong.
 //!
+//! **How the peer is made to leave it, too.** One that only waits goes on sending into a path that
+//! carries nothing but small packets, or nothing in one direction, and upstream's TCP gives up when
+//! the same segment was lost six times: 12.6 s after the first (coder/tailscale:
+//! wgengine/netstack, `maxRetries`). But an address that one call-me-maybe names and the next does
+//! not is dropped at once, and with it the path to it (`endpoint.go`, `handleCallMeMaybe`). So a
+//! path that is no longer sure is named in a call-me-maybe, one that is given up is taken back in
+//! an empty one, and the next names again where we may be reached, for the search goes on.
+//!
 //! What is here is pure and about one peer; sealing, and who may ask at all, is the engine's.
 //! Numbers without another source are those of coder/tailscale: wgengine/magicsock
 //! (`magicsock.go`, `endpoint.go`).
@@ -33,7 +41,7 @@ mod better;
 mod candidates;
 mod peer;
 
-pub(crate) use peer::{Outgoing, PeerPaths};
+pub(crate) use peer::{Call, Outgoing, PeerPaths};
 
 /// A path is trusted for this long after a pong.
 pub const TRUST: Duration = Duration::from_millis(6500);

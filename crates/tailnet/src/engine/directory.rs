@@ -10,7 +10,7 @@ use crate::disco::{self, DiscoBox, Message, NONCE_LENGTH, TxId};
 use crate::endpoints::Endpoints;
 use crate::ids::PeerId;
 use crate::keys::{DiscoPrivate, DiscoPublic, NoEntropy, NodePublic};
-use crate::paths::{Outgoing, Path};
+use crate::paths::{Call, Outgoing, Path};
 
 /// Draws random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) -> Result<(), NoEntropy> + Send>;
@@ -142,17 +142,25 @@ impl Directory {
             Outgoing::Pong(Path::Relay(region), tx) => {
                 (Message::Pong { tx, source: disco::relay_address(region) }, None)
             }
-            Outgoing::CallMeMaybe => {
-                let endpoints = self.endpoints.list().to_vec();
-                if endpoints.is_empty() {
-                    return None;
-                }
-                (Message::CallMeMaybe { endpoints }, None)
-            }
+            Outgoing::Call(call) => (self.call_me_maybe(call)?, None),
         };
         let nonce = self.random.draw::<NONCE_LENGTH>()?;
         let packet = sealed_box(&self.key, peer).seal(&message, nonce);
         Some((BytesMut::from(&packet[..]), tx))
+    }
+
+    /// The message for a call; `None` when nobody is told anything by it.
+    fn call_me_maybe(&self, call: Call) -> Option<Message> {
+        let own = self.endpoints.list();
+        let endpoints = match call {
+            Call::Nowhere => return Some(Message::CallMeMaybe { endpoints: Vec::new() }),
+            Call::Endpoints => own.to_vec(),
+            Call::AndAt(seen) => {
+                let others = own.iter().copied().filter(|address| *address != seen);
+                std::iter::once(seen).chain(others).collect()
+            }
+        };
+        (!endpoints.is_empty()).then_some(Message::CallMeMaybe { endpoints })
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Engine, Event, Route, Transmit, TransmitSink};
 use crate::disco::{self, Message};
 use crate::endpoints::Ports;
 use crate::ids::PeerId;
-use crate::paths::{Outgoing, Path, PathInfo, Way};
+use crate::paths::{Call, Outgoing, Path, PathInfo, Way};
 use crate::stun;
 
 impl Engine {
@@ -164,8 +164,8 @@ impl Engine {
                 peer.paths.pinged(path, tx, now);
                 true
             }
-            Some(Message::Pong { tx, source: _ }) => {
-                let pong = peer.paths.answered(tx, is_direct, now);
+            Some(Message::Pong { tx, source }) => {
+                let pong = peer.paths.answered(tx, source, is_direct, now);
                 let event = pong.map(|pong| Event::DiscoPong(id, pong.path, pong.latency));
                 self.events.extend(event);
                 event.is_some()
@@ -226,14 +226,14 @@ impl Engine {
                 let Some(message) = peer.paths.poll_message() else { break };
                 let path = match message {
                     Outgoing::Ping(path) | Outgoing::Pong(path, _) => path,
-                    Outgoing::CallMeMaybe => Path::Relay(peer.node.home),
+                    Outgoing::Call(_) => Path::Relay(peer.node.home),
                 };
                 let route = peer.route(path);
                 if !sink.admit(&route) {
                     peer.paths.put_back(message);
                     continue;
                 }
-                if message == Outgoing::CallMeMaybe {
+                if message == Outgoing::Call(Call::Endpoints) {
                     directory.endpoints.refresh(now);
                 }
                 let Some((packet, tx)) = directory.seal(peer, message) else { continue };

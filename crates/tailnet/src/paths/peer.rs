@@ -20,7 +20,18 @@ const QUEUE: usize = 128;
 pub(crate) enum Outgoing {
     Ping(Path),
     Pong(Path, TxId),
-    CallMeMaybe,
+    Call(Call),
+}
+
+/// What a call-me-maybe says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Where we may be reached.
+    Endpoints,
+    /// There and at this address, from which the peer has seen us come.
+    AndAt(SocketAddr),
+    /// Nowhere: what was said before is void.
+    Nowhere,
 }
 
 /// A pong that was waited for.
@@ -63,6 +74,8 @@ struct Best {
     unanswered: Option<Instant>,
     asked: Option<Asked>,
     doubted: Option<Instant>,
+    /// From where the peer saw us come there.
+    seen: SocketAddr,
 }
 
 /// A question for a pong.
@@ -72,6 +85,8 @@ struct Asked {
     again: Instant,
     /// There is a reason to use the relay as well: the peer does, or it is silent.
     warned: bool,
+    /// The peer was told from where it sees us come.
+    named: bool,
 }
 
 /// A ping under way.
@@ -248,9 +263,15 @@ impl PeerPaths {
         self.proven.iter().copied()
     }
 
-    /// A pong came over an address (`direct`) or through a relay; `None` for one that nobody waits
-    /// for.
-    pub(crate) fn answered(&mut self, tx: TxId, direct: bool, now: Instant) -> Option<Pong> {
+    /// A pong came over an address (`direct`) or through a relay, and says from where its ping seemed
+    /// to come; `None` for one that nobody waits for.
+    pub(crate) fn answered(
+        &mut self,
+        tx: TxId,
+        seen: SocketAddr,
+        direct: bool,
+        now: Instant,
+    ) -> Option<Pong> {
         self.forget_pings(now);
         let at = self.pings.iter().position(|ping| {
             // Over a relay anybody could answer for an address.
@@ -260,12 +281,12 @@ impl PeerPaths {
         let latency = now.saturating_duration_since(ping.sent);
         match ping.path {
             Path::Relay(_) => self.relay_latency = Some(latency),
-            Path::Direct(address) => self.works(address, latency, now),
+            Path::Direct(address) => self.works(address, seen, latency, now),
         }
         Some(Pong { path: ping.path, latency })
     }
 
-    fn works(&mut self, address: SocketAddr, latency: Duration, now: Instant) {
+    fn works(&mut self, address: SocketAddr, seen: SocketAddr, latency: Duration, now: Instant) {
         self.candidates.answered(address);
         let keep = self.best.as_ref().is_some_and(|best| {
             best.address != address
@@ -281,6 +302,7 @@ impl PeerPaths {
                 unanswered: None,
                 asked: None,
                 doubted: None,
+                seen,
             });
         }
         self.tell(now);
@@ -365,13 +387,19 @@ impl PeerPaths {
         if silence < give_up(best.latency) {
             asked.again = now + ASK_EVERY;
             // What is lost now is sent again late: from here on it takes both ways.
-            asked.warned |= silence >= quiet(best.latency);
-            let path = Path::Direct(best.address);
+            let late = silence >= quiet(best.latency);
+            asked.warned |= late;
+            let named = std::mem::replace(&mut asked.named, late);
+            let (path, seen) = (Path::Direct(best.address), best.seen);
             self.put(Outgoing::Ping(path));
+            if late && !named {
+                self.put(Outgoing::Call(Call::AndAt(seen)));
+            }
         } else {
             best.asked = None;
             best.doubted = Some(now);
             self.candidates.ask_again();
+            self.take_back();
             self.search_from = None;
             self.search(now);
             self.tell(now);
@@ -412,7 +440,8 @@ impl PeerPaths {
         match &mut best.asked {
             Some(asked) => asked.warned |= warned,
             None => {
-                best.asked = Some(Asked { since: now, again: now + ASK_EVERY, warned });
+                best.asked =
+                    Some(Asked { since: now, again: now + ASK_EVERY, warned, named: false });
                 let path = Path::Direct(best.address);
                 self.put(Outgoing::Ping(path));
             }
@@ -437,7 +466,13 @@ impl PeerPaths {
 
     /// Says where we may be reached.
     fn call(&mut self) {
-        self.put(Outgoing::CallMeMaybe);
+        self.put(Outgoing::Call(Call::Endpoints));
+    }
+
+    /// Has the peer leave the path, too.
+    fn take_back(&mut self) {
+        self.outgoing.retain(|message| !matches!(message, Outgoing::Call(_)));
+        self.put(Outgoing::Call(Call::Nowhere));
     }
 
     fn ping_candidates(&mut self, now: Instant) {

@@ -13,6 +13,11 @@ fn relay() -> Path {
     Path::Relay(RegionId::EMBEDDED)
 }
 
+/// From where the peer sees us come.
+fn seen() -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, 7], 1))
+}
+
 fn ping(port: u16) -> Outgoing {
     Outgoing::Ping(Path::Direct(at(port)))
 }
@@ -83,7 +88,7 @@ impl World {
             let due = self.under_way.iter().position(|(at, ..)| *at <= self.now);
             if let Some(due) = due {
                 let (_, tx, _) = self.under_way.swap_remove(due);
-                assert!(self.paths.answered(tx, true, self.now).is_some());
+                assert!(self.paths.answered(tx, seen(), true, self.now).is_some());
             }
             self.paths.handle_timeout(self.now);
             self.flush();
@@ -111,7 +116,7 @@ impl World {
 fn the_relay_first_and_the_best_address_when_it_has_answered() {
     let mut world = World::new(&[(1, 50 * MS), (2, 20 * MS), (3, 90 * MS)]);
     assert_eq!(world.data(), Way::Relay);
-    assert_eq!(world.sent, [ping(1), ping(2), ping(3), Outgoing::CallMeMaybe]);
+    assert_eq!(world.sent, [ping(1), ping(2), ping(3), Outgoing::Call(Call::Endpoints)]);
     world.pass(19 * MS);
     assert_eq!(world.data(), Way::Relay);
     world.pass(MS);
@@ -179,7 +184,13 @@ fn a_path_that_dies_is_left_within_a_second_and_given_up_later() {
     assert_eq!(world.paths.current().0, None);
     // Five questions, and the search afterwards.
     assert!(world.sent.iter().filter(|message| **message == ping(1)).count() >= 5);
-    assert_eq!(world.sent.last(), Some(&Outgoing::CallMeMaybe));
+    let calls: Vec<Outgoing> =
+        world.sent.iter().copied().filter(|message| matches!(message, Outgoing::Call(_))).collect();
+    // The address that the peer sends to is named, taken back with all others, and only those that
+    // are known to be ours are named again.
+    let expected = [Call::AndAt(seen()), Call::Nowhere, Call::Endpoints].map(Outgoing::Call);
+    assert_eq!(calls, expected);
+    assert_eq!(world.sent.last(), calls.last());
     let took = world.until(Way::Relay);
     assert!(took <= PING_TIMEOUT, "{took:?}");
 }
@@ -254,18 +265,18 @@ fn pongs_count_once_and_only_for_what_was_asked() {
     world.paths.set_endpoints(&[at(1)]);
     world.data();
     let tx = TxId([1; 12]);
-    assert_eq!(world.paths.answered(TxId([9; 12]), true, world.now), None);
+    assert_eq!(world.paths.answered(TxId([9; 12]), seen(), true, world.now), None);
     // Over the relay it proves nothing about the address.
-    assert_eq!(world.paths.answered(tx, false, world.now), None);
+    assert_eq!(world.paths.answered(tx, seen(), false, world.now), None);
     world.now += 10 * MS;
     let pong = Pong { path: Path::Direct(at(1)), latency: 10 * MS };
-    assert_eq!(world.paths.answered(tx, true, world.now), Some(pong));
-    assert_eq!(world.paths.answered(tx, true, world.now), None);
+    assert_eq!(world.paths.answered(tx, seen(), true, world.now), Some(pong));
+    assert_eq!(world.paths.answered(tx, seen(), true, world.now), None);
     // One that comes too late says nothing about now.
     world.paths.measure(relay());
     world.flush();
     world.now += PING_TIMEOUT;
-    assert_eq!(world.paths.answered(TxId([2; 12]), false, world.now), None);
+    assert_eq!(world.paths.answered(TxId([2; 12]), seen(), false, world.now), None);
 }
 
 #[test]
@@ -276,7 +287,7 @@ fn a_measurement_asks_the_relay_and_the_path_in_use() {
     assert_eq!(world.sent, [Outgoing::Ping(relay()), ping(1)]);
     let relay_ping = TxId([world.drawn - 1; 12]);
     world.now += 5 * MS;
-    let pong = world.paths.answered(relay_ping, false, world.now);
+    let pong = world.paths.answered(relay_ping, seen(), false, world.now);
     assert_eq!(pong, Some(Pong { path: relay(), latency: 5 * MS }));
     world.paths.forget(world.now);
     assert_eq!(world.paths.way(world.now), Way::Relay);
