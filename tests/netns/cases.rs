@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{
     link::LinkConfig,
-    nats::Kind,
+    nat::Kind,
     network::Network,
     scene::{Way, turn},
 };

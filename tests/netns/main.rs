@@ -34,6 +34,10 @@ mod support;
 #[allow(dead_code, reason = "shared; each program uses its own part")]
 mod link;
 
+/// What the simulated network has between its hosts as well.
+#[path = "../../crates/tailnet/tests/sim/nat.rs"]
+mod nat;
+
 mod cases;
 mod exchange;
 mod namespace;

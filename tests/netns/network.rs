@@ -3,7 +3,8 @@
 use super::{
     link::LinkConfig,
     namespace::{Namespace, cable},
-    nats::Kind,
+    nat::Kind,
+    nats,
     wire::Wire,
 };
 
@@ -39,7 +40,7 @@ impl Site {
         cable((&site.host, "lan"), (&site.router, "lan"));
         site.router.sh(&format!("ip address add {}/24 dev lan; ip link set lan up", site.at(1)));
         site.move_to(2);
-        kind.set_up(&site.router, &site.at(2));
+        nats::set_up(kind, &site.router, &site.at(2));
         site
     }
 

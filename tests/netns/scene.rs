@@ -16,7 +16,7 @@ use super::{
     exchange::{Exchange, Outcome},
     link::LinkConfig,
     namespace::Namespace,
-    nats::Kind,
+    nat::Kind,
     network::{Network, SERVER},
     support::{Client, Running, clean, coderctl, has, local_port, running::wait_for_end, skipped},
 };

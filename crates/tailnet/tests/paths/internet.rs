@@ -13,9 +13,10 @@ use coderctl_tailnet::paths::Path;
 use coderctl_tailnet::stun;
 
 use crate::faults::Fault;
-use crate::nat::{Kind, Nat};
+use crate::nat::Nat;
 use crate::sim;
 use crate::sim::link::Rng;
+use crate::sim::nat::Kind;
 use crate::sim::peer::SimPeer;
 use crate::sim::traffic::{Drain, Source};
 

@@ -14,37 +14,17 @@ use std::time::Duration;
 use coderctl_tailnet::ids::RegionId;
 use faults::Fault;
 use internet::Internet;
-use nat::Kind;
 use sim::link::Rng;
-
-const KINDS: [Kind; 6] = [
-    Kind::Open,
-    Kind::Firewall,
-    Kind::FullCone,
-    Kind::Restricted,
-    Kind::PortRestricted,
-    Kind::Symmetric,
-];
-
-/// Whether two ends behind these can reach each other. A symmetric NAT maps each destination anew,
-/// so the port that STUN saw is not the one a peer would have to know; that is no harm if the other
-/// end lets in who comes from the right address.
-fn can_meet(a: Kind, b: Kind) -> bool {
-    let blind = |one, other| {
-        let strict = matches!(other, Kind::Firewall | Kind::PortRestricted | Kind::Symmetric);
-        one == Kind::Symmetric && strict
-    };
-    !blind(a, b) && !blind(b, a)
-}
+use sim::nat::Kind;
 
 #[test]
 fn every_pair_of_nats_meets_that_can() {
-    for a in KINDS {
-        for b in KINDS {
+    for a in Kind::ALL {
+        for b in Kind::ALL {
             let mut net = Internet::new(7, [a, b], 0);
             net.transfer(200_000, Duration::from_secs(60), |_| {});
             let direct = net.is_direct();
-            assert_eq!(direct, [can_meet(a, b); 2], "{a:?} and {b:?}");
+            assert_eq!(direct, [a.meets(b); 2], "{a:?} and {b:?}");
         }
     }
 }
@@ -73,8 +53,8 @@ const BYTES: u64 = 60_000;
 
 /// Every pair of NATs in turn, no loss or some, and faults of the seed's own choice.
 fn run(seed: u64) -> (Duration, Duration, u64) {
-    let kinds = KINDS.len() as u64;
-    let pair = [KINDS[(seed % kinds) as usize], KINDS[(seed / kinds % kinds) as usize]];
+    let kinds = Kind::ALL.len() as u64;
+    let pair = [seed % kinds, seed / kinds % kinds].map(|kind| Kind::ALL[kind as usize]);
     let mut rng = Rng(seed ^ 0x5eed);
     let loss = [0, 10_000, 50_000][rng.below(3) as usize];
     let mut net = Internet::new(seed, pair, loss);

@@ -1,24 +1,9 @@
-//! Network address translators (RFC 3489, 5, has these names), and firewalls.
+//! Network address translators and firewalls.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// What a NAT lets in, and which port it gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// None at all.
-    Open,
-    /// No translation, but lets in only who was sent to.
-    Firewall,
-    /// Lets anybody in.
-    FullCone,
-    /// Lets in who was sent to, from any port.
-    Restricted,
-    /// Lets in who was sent to.
-    PortRestricted,
-    /// As before, and has another port for each destination.
-    Symmetric,
-}
+use crate::sim::nat::Kind;
 
 /// One NAT with one host behind it.
 pub(crate) struct Nat {
@@ -39,14 +24,12 @@ impl Nat {
     }
 
     fn after(kind: Kind, number: u8, moves: u8) -> Self {
-        let (public, inside) = match kind {
-            Kind::Open | Kind::Firewall => {
+        let (public, inside) = match kind.is_transparent() {
+            true => {
                 let public = Ipv4Addr::new(198, 51, 100 + moves, number);
                 (public, public)
             }
-            Kind::FullCone | Kind::Restricted | Kind::PortRestricted | Kind::Symmetric => {
-                (Ipv4Addr::new(198, 51, 100, number), Ipv4Addr::new(10, 0, number, 2 + moves))
-            }
+            false => (Ipv4Addr::new(198, 51, 100, number), Ipv4Addr::new(10, 0, number, 2 + moves)),
         };
         let host = SocketAddr::from((inside, 41641));
         Self { kind, number, moves, host, public, ports: BTreeMap::new(), sent: Vec::new() }

@@ -10,6 +10,7 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
 pub(crate) mod link;
+pub(crate) mod nat;
 pub(crate) mod peer;
 pub(crate) mod traffic;
 pub(crate) mod world;
