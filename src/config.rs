@@ -12,8 +12,8 @@
 
 use std::{
     env, fs, io,
-    io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    io::Read,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{CommandError, Kind},
     ui::escape,
+    whole::{self, Access},
 };
 
 /// Largest file that is read, in bytes: a URL and a token have about a hundred.
@@ -206,38 +207,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Cause> {
 
 fn write(directory: &Path, path: &Path, content: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    replace(path, content.as_bytes(), None)
-}
-
-/// Writes a file in one step: a reader sees the old content or the new one. Only its owner may read
-/// it unless `mode` says otherwise.
-///
-/// # Errors
-/// It cannot be written; what was there stays.
-pub(crate) fn replace(path: &Path, content: &[u8], mode: Option<u32>) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let draft = path.with_file_name(name);
-    let written = (|| {
-        // What a crash of a process of the same number left behind.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        if let Some(mode) = mode {
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-        }
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    })();
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&draft);
-    }
-    written
+    whole::keep(path, content.as_bytes(), Access::Private)
 }
 
 fn shown(path: &Path) -> String {
@@ -254,6 +224,8 @@ pub fn dial_timeout() -> Option<std::time::Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -12,5 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod signal;
+mod splice;
 pub mod tunnel;
 pub mod ui;
+mod whole;

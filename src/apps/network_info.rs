@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     error::{CommandError, Kind},
     ui::Ui,
+    whole::{self, Access},
 };
 
 /// How long the workspace may leave pings unanswered before the session is given up
@@ -54,9 +55,14 @@ impl NetworkInfo {
     }
 
     fn file(&self) -> PathBuf {
-        let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
-        self.directory.join(format!("{parent}.json"))
+        self.directory.join(format!("{}.json", parent()))
     }
+}
+
+/// The number of the process that started this one, by which editor extensions find what is theirs;
+/// 0 where it is out of sight.
+pub(crate) fn parent() -> i32 {
+    rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get())
 }
 
 impl App for NetworkInfo {
@@ -184,13 +190,7 @@ async fn inform(
 }
 
 fn write(file: &Path, info: &Info) -> io::Result<()> {
-    let text = serde_json::to_vec(info)?;
-    let unfinished = file.with_extension("json.new");
-    let mut options = fs::OpenOptions::new();
-    let mut written =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    io::Write::write_all(&mut written, &text)?;
-    fs::rename(&unfinished, file)
+    whole::show(file, &serde_json::to_vec(info)?, Access::Private)
 }
 
 fn unwritable(path: &Path, error: io::Error) -> CommandError {

@@ -13,9 +13,9 @@ use super::{
     write_data,
 };
 use crate::{
-    config::replace,
     error::{CommandError, Kind},
     ui::{escape, quoted},
+    whole::{self, Access},
 };
 
 mod entry;
@@ -264,7 +264,8 @@ impl Place {
 
     fn write_own(&self, content: &[u8]) -> Result<(), CommandError> {
         make_private(&self.directory).map_err(|error| cannot("write", &self.directory, error))?;
-        replace(&self.own, content, None).map_err(|error| cannot("write", &self.own, error))
+        whole::keep(&self.own, content, Access::Private)
+            .map_err(|error| cannot("write", &self.own, error))
     }
 
     /// A configuration that is a link stays one: what it leads to is replaced.
@@ -277,8 +278,11 @@ impl Place {
             if let Some(above) = path.parent() {
                 make_private(above)?;
             }
-            let mode = fs::metadata(&path).ok().map(|found| found.permissions().mode());
-            replace(&path, content, mode)
+            let access = match fs::metadata(&path) {
+                Ok(found) => Access::Exactly(found.permissions().mode()),
+                Err(_) => Access::Private,
+            };
+            whole::keep(&path, content, access)
         })();
         written.map_err(|error| cannot("write", &self.config, error))
     }

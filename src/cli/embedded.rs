@@ -23,9 +23,9 @@ use zeroize::Zeroizing;
 
 use super::template_file::TemplateFile;
 use crate::{
-    config,
     error::{CommandError, Kind},
     ui::quoted,
+    whole::{self, Access},
 };
 
 /// The first user.
@@ -130,7 +130,7 @@ impl Running {
         let token =
             self.deployment.new_token(self.user.id, &name, LIFETIME).await.map_err(asked)?;
         let token = token.expose();
-        config::replace(file, token.as_bytes(), None).map_err(|error| {
+        whole::keep(file, token.as_bytes(), Access::Private).map_err(|error| {
             let context = format!("the token cannot be written to {}", file.display());
             CommandError::new(Kind::Local, anyhow::Error::new(error).context(context))
         })?;

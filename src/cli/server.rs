@@ -14,10 +14,10 @@ use super::{
     template_file::TemplateFile,
 };
 use crate::{
-    config,
     error::{CommandError, Kind},
     signal::Signals,
     ui::Ui,
+    whole::{self, Access},
 };
 use coderctl_deployment::{
     Config,
@@ -183,7 +183,7 @@ fn write_ready(file: &Path, ready: &Ready<'_>) -> Result<(), CommandError> {
     let written = serde_json::to_vec(ready)
         .map_err(io::Error::from)
         .map(Zeroizing::new)
-        .and_then(|json| config::replace(file, &json, None));
+        .and_then(|json| whole::keep(file, &json, Access::Private));
     written.map_err(|error| {
         let context = format!("the ready file {} cannot be written", file.display());
         CommandError::new(Kind::Local, anyhow::Error::new(error).context(context))

@@ -19,7 +19,11 @@ use super::{
 };
 use crate::{
     api::Token,
-    apps::{network_info::NetworkInfo, stdio::Stdio},
+    apps::{
+        network_info::{self, NetworkInfo},
+        stdio::Stdio,
+        streamed::Streamed,
+    },
     error::{CommandError, Kind},
     tunnel::{self, Limits, Request},
     ui::quoted,
@@ -67,8 +71,7 @@ impl Args {
     pub(super) fn log_file(&self) -> Result<Option<File>, CommandError> {
         let directory = self.log_dir.as_ref().filter(|path| !path.as_os_str().is_empty());
         let Some(directory) = directory else { return Ok(None) };
-        let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
-        log_file::create(&directory.join(format!("{parent}.log"))).map(Some)
+        log_file::create(&directory.join(format!("{}.log", network_info::parent()))).map(Some)
     }
 }
 
@@ -78,7 +81,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let token = Token::new(&content(&args.session_token_file)?);
     let session = Session::at(environment, url, Some(&token)).await?;
     let interval = args.network_info_interval.unwrap_or(ssh::INFO_INTERVAL);
-    let app = NetworkInfo::new(Box::new(Stdio::new()), args.network_info_dir, interval);
+    let app = NetworkInfo::new(Box::new(Streamed::new(Stdio)), args.network_info_dir, interval);
     let request = Request {
         target,
         wait: args.wait.into(),

@@ -41,6 +41,7 @@ use crate::{
     api::{self, Client},
     apps::{BoxFuture, Datagrams, Path, Relays, Spliced, Stream, Tunnel},
     config::dial_timeout,
+    splice::splice,
 };
 
 /// How long a port of the workspace may take to answer. The agent dials it before it answers us,
@@ -54,9 +55,6 @@ const WAY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an agent that the coordinator knows may leave us without an answer. A loaded one was
 /// seen to need more than a second; one that restarts needs some.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Bytes carried at once in each direction of a spliced connection.
-const SPLICE_BUFFER: usize = 64 * 1024;
 
 /// Makes tailnets.
 pub(super) struct Dialer {
@@ -407,13 +405,7 @@ impl Tunnel for AgentTunnel {
             if let Err(error) = local.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
-            let carried = tokio::io::copy_bidirectional_with_sizes(
-                &mut local,
-                &mut remote,
-                SPLICE_BUFFER,
-                SPLICE_BUFFER,
-            );
-            match carried.await {
+            match splice(&mut local, &mut remote).await {
                 Ok((sent, received)) => Ok(Spliced { sent, received }),
                 Err(error) => {
                     // Whoever is left must not take a broken transfer for a finished one.

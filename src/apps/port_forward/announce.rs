@@ -18,6 +18,7 @@ use std::{
 use crate::{
     error::{CommandError, Kind},
     ui::{self, Ui},
+    whole::{self, Access},
 };
 
 /// Whom to tell.
@@ -69,7 +70,7 @@ impl Announcer {
             ui.data(line.as_bytes()).map_err(|error| cannot("write to standard output", error))?;
         }
         if let Some(path) = &self.announce.file {
-            write_whole(path, &line)
+            whole::show(path, line.as_bytes(), Access::Usual)
                 .map_err(|error| cannot(&format!("write {}", path.display()), error))?;
         }
         if let Some(descriptor) = &mut self.descriptor {
@@ -128,19 +129,6 @@ fn clear(path: &Path) -> Result<(), CommandError> {
         }
         Err(error) => Err(named(error)),
     }
-}
-
-/// Writes a file under another name first, so that nobody ever sees half of it.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let unfinished = path.with_file_name(name);
-    let written = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        // What is left is nobody's; that it cannot be removed either is the same trouble.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
 }
 
 fn open_descriptor(number: u32) -> Result<File, CommandError> {

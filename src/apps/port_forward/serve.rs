@@ -4,7 +4,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
-    io::copy_bidirectional_with_sizes,
     net::{TcpStream, UnixStream},
     sync::{OwnedSemaphorePermit, mpsc, watch},
     task::JoinSet,
@@ -28,9 +27,6 @@ const EARLY: Duration = Duration::from_secs(30);
 /// ends, and must not spin until then.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Bytes carried at once in each direction.
-pub(super) const BUFFER: usize = 64 * 1024;
 
 /// Accepts until stopped, then closes the listener and waits for its connections. Dropping the
 /// future ends them, too.
@@ -230,7 +226,7 @@ pub(super) async fn splice(
     local: &mut Accepted,
     remote: &mut dyn Stream,
 ) -> io::Result<(u64, u64)> {
-    copy_bidirectional_with_sizes(local.stream(), remote, BUFFER, BUFFER)
+    crate::splice::splice(local.stream(), remote)
         .await
         // Not to be taken for a failed dial.
         .map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{CommandError, Kind};
+use crate::{
+    apps::network_info,
+    error::{CommandError, Kind},
+};
 
 /// Its name. Editor extensions find it by that: the parent of a ProxyCommand is the `ssh` that they
 /// look for.
@@ -14,10 +17,7 @@ pub(in crate::cli) fn named(directory: &Path, of_parent: bool) -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let letters: String =
         uuid::Uuid::new_v4().as_bytes()[..5].iter().map(|b| char::from(b'a' + b % 26)).collect();
-    let parent = match rustix::process::getppid() {
-        Some(parent) if of_parent => format!("-{}", parent.as_raw_nonzero()),
-        Some(_) | None => String::new(),
-    };
+    let parent = if of_parent { format!("-{}", network_info::parent()) } else { String::new() };
     directory.join(format!("coder-ssh-{now}-{letters}{parent}.log"))
 }
 
