@@ -1,6 +1,11 @@
 use std::ffi::OsString;
 
-use super::{Environment, Session, deadlines::Deadlines, global::Headers, target::Target};
+use super::{
+    Environment, Session,
+    deadlines::Deadlines,
+    global::{Headers, TextOrJson},
+    target::Target,
+};
 use crate::{
     apps::cp::{
         Copy, Options,
@@ -56,9 +61,9 @@ pub(super) struct Args {
     #[arg(short, long)]
     force: bool,
 
-    /// What to write to standard output at the end
-    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Output,
+    /// What to write to standard output at the end: nothing, or what became of it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: TextOrJson,
 
     /// Do not start a stopped workspace
     #[arg(long, env = "CODER_SSH_DISABLE_AUTOSTART")]
@@ -69,15 +74,6 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) headers: Headers,
-}
-
-/// Output format
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// Nothing
-    Text,
-    /// What became of it
-    Json,
 }
 
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
@@ -99,7 +95,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
         restart: false,
         limits: args.deadlines.limits(),
         usage_app: Some("ssh".to_owned()),
-        app: Box::new(Copy::new(plan, options, args.output == Output::Json)),
+        app: Box::new(Copy::new(plan, options, args.output == TextOrJson::Json)),
     };
     tunnel::run(&session, &environment.ui, request).await
 }

@@ -160,6 +160,14 @@ pub(super) enum Output {
     Json,
 }
 
+/// `-o` where there is no table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum TextOrJson {
+    #[default]
+    Text,
+    Json,
+}
+
 /// The variable behind a list, which adds to the list; not UTF-8 is wrong usage.
 pub(super) fn list(name: &str, occurrences: &[String]) -> Result<Vec<String>, CommandError> {
     let usage = |why: String| CommandError::msg(Kind::Usage, why);

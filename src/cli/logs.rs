@@ -5,7 +5,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::{Environment, Session, global::Headers, target::Target, until_signal, write_data};
+use super::{
+    Environment, Session,
+    global::{Headers, TextOrJson},
+    target::Target,
+    until_signal, write_data,
+};
 use crate::{
     api::{Agent, Build, Client, LogLine, Workspace},
     error::{CommandError, Kind},
@@ -41,20 +46,11 @@ pub(super) struct Args {
     build_number: i64,
 
     /// How to show them
-    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Output,
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: TextOrJson,
 
     #[command(flatten)]
     pub(super) headers: Headers,
-}
-
-/// Output format
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// One line of text for each
-    Text,
-    /// One object on a line for each
-    Json,
 }
 
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
@@ -167,7 +163,7 @@ impl Logs<'_> {
 /// Writes lines until one cannot be written.
 struct Printer<'a> {
     ui: &'a Ui,
-    output: Output,
+    output: TextOrJson,
     error: Mutex<Option<CommandError>>,
     failed: Notify,
 }
@@ -187,7 +183,7 @@ struct Document<'a> {
 }
 
 impl<'a> Printer<'a> {
-    fn new(ui: &'a Ui, output: Output) -> Self {
+    fn new(ui: &'a Ui, output: TextOrJson) -> Self {
         Self { ui, output, error: Mutex::new(None), failed: Notify::new() }
     }
 
@@ -197,8 +193,8 @@ impl<'a> Printer<'a> {
             return;
         }
         let text = match self.output {
-            Output::Text => Ok(text(agent, line)),
-            Output::Json => json(agent, line),
+            TextOrJson::Text => Ok(text(agent, line)),
+            TextOrJson::Json => json(agent, line),
         };
         if let Err(failed) = text.and_then(|text| write_data(self.ui, &text)) {
             *error = Some(failed);

@@ -3,7 +3,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use super::{
     Environment, Session,
     deadlines::{Deadlines, Endurance},
-    global::{self, Headers},
+    global::{self, Headers, TextOrJson},
     spelling,
     ssh::WaitArg,
     target::Target,
@@ -90,9 +90,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER")]
     ready_fd: Option<u32>,
 
-    /// What to write to standard output when ready
-    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Output,
+    /// What to write to standard output when ready: nothing, or one line with all forwards
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: TextOrJson,
 
     /// End with the reason's exit code when the tunnel is lost, instead of waiting for it to come back
     #[arg(long)]
@@ -116,15 +116,6 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
-/// Output format
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// Nothing
-    Text,
-    /// One line with all forwards
-    Json,
-}
-
 pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, CommandError> {
     let specs = Specs {
         tcp: global::list("CODER_PORT_FORWARD_TCP", &args.tcp)?,
@@ -137,7 +128,7 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let target = Target::parse(&args.workspace)?;
     let session = Session::open(environment).await?;
     let announce = Announce {
-        stdout: args.output == Output::Json,
+        stdout: args.output == TextOrJson::Json,
         file: args.ready_file,
         descriptor: args.ready_fd,
         systemd: std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()),

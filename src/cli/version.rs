@@ -1,6 +1,6 @@
 use std::{ffi::OsString, process::ExitCode};
 
-use super::write_data;
+use super::{global::TextOrJson, write_data};
 use crate::{error::CommandError, ui::Ui};
 
 /// Show the version
@@ -8,14 +8,7 @@ use crate::{error::CommandError, ui::Ui};
 pub(super) struct Args {
     /// How to show it
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-}
-
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Text,
-    Json,
+    output: TextOrJson,
 }
 
 /// Answers `--version` alone, the question that scripts ask most, before the whole command line
@@ -25,14 +18,16 @@ pub(super) fn asked_alone(mut arguments: impl Iterator<Item = OsString>) -> Opti
     if !alone {
         return None;
     }
-    let outcome = run(&Args { output: Output::Text }, &Ui::default());
+    let outcome = run(&Args { output: TextOrJson::Text }, &Ui::default());
     Some(ExitCode::from(outcome.unwrap_or_else(|error| error.kind.code())))
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, CommandError> {
     let version = env!("CARGO_PKG_VERSION");
     match args.output {
-        Output::Text => write_data(ui, &format!("coderctl {version}\n")),
-        Output::Json => write_data(ui, &format!("{}\n", serde_json::json!({ "version": version }))),
+        TextOrJson::Text => write_data(ui, &format!("coderctl {version}\n")),
+        TextOrJson::Json => {
+            write_data(ui, &format!("{}\n", serde_json::json!({ "version": version })))
+        }
     }
 }

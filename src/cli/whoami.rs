@@ -1,7 +1,12 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Environment, Session, global::Headers, session::shown, write_data};
+use super::{
+    Environment, Session,
+    global::{Headers, TextOrJson},
+    session::shown,
+    write_data,
+};
 use crate::{apps::report, error::CommandError, ui::escape};
 
 /// Show who is logged in, and where
@@ -11,20 +16,11 @@ use crate::{apps::report, error::CommandError, ui::escape};
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// How to show it
-    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Output,
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: TextOrJson,
 
     #[command(flatten)]
     pub(super) headers: Headers,
-}
-
-/// Output format
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// A sentence
-    Text,
-    /// For programs
-    Json,
 }
 
 #[derive(Serialize)]
@@ -41,8 +37,8 @@ pub(super) async fn run(args: Args, environment: &Environment) -> Result<u8, Com
     let user = session.api().me().await?;
     let url = shown(session.url());
     let text = match args.output {
-        Output::Text => format!("{} at {url}\n", escape(&user.username)),
-        Output::Json => report::json(&[Document {
+        TextOrJson::Text => format!("{} at {url}\n", escape(&user.username)),
+        TextOrJson::Json => report::json(&[Document {
             url,
             username: &user.username,
             user_id: user.id,
