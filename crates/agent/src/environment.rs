@@ -117,6 +117,14 @@ impl Environment {
         self.home()
     }
 
+    /// Whether sessions may be in containers (`cli/agent.go`: they may unless it is said).
+    pub(crate) fn has_containers(&self) -> bool {
+        let said = lookup(&self.process, "CODER_AGENT_DEVCONTAINERS_ENABLE");
+        // Go's strconv.ParseBool.
+        let no = ["0", "f", "F", "false", "FALSE", "False"];
+        !said.is_some_and(|said| no.contains(&said.as_str()))
+    }
+
     /// The command that runs this text: by the shell, or by the interpreter that its first line
     /// names. Without streams and process group.
     pub(crate) fn command(&self, text: &str) -> Command {

@@ -13,6 +13,7 @@ mod api;
 mod app_health;
 mod backoff;
 mod claims;
+mod containers;
 mod environment;
 mod lifecycle;
 mod logs;

@@ -3,11 +3,17 @@
 //! Whoever can reach it may use it: the tunnel has authenticated them. Answers are Coder's:
 //! `{message, detail}` where something is wrong.
 //!
-//! One route is ours, and no agent of upstream's has it: `GET /api/v0/terminals`, the reconnecting
-//! terminals whose programs run, as an array of `{id, command, created_at, attached}`. `command` is
-//! empty for a login shell, `created_at` RFC 3339, `attached` the number of clients. Whoever can
-//! ask could run `ps` over SSH and come back to each of them as well: there is nothing in it that
-//! they could not see.
+//! Two routes are ours, and no agent of upstream's has them:
+//!
+//! * `GET /api/v0/terminals`: the reconnecting terminals whose programs run, as an array of
+//!   `{id, command, created_at, attached}`. `command` is empty for a login shell, `created_at` RFC
+//!   3339, `attached` the number of clients.
+//! * `GET /api/v0/terminals/ID`: `{running, exit_code}` of one of them, or of one of the last that
+//!   have ended; `exit_code` is `null` while it runs, and 128 and the number of the signal that
+//!   killed it.
+//!
+//! Whoever can ask could run `ps` over SSH and come back to each of them as well: there is nothing
+//! in it that they could not see.
 
 mod debug;
 mod files;
@@ -23,8 +29,9 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::agent::Agent;
+use crate::{agent::Agent, containers, environment::Environment};
 
 /// How long the head of a request may take, and the answer to one that is not a file
 /// (`agent/agent.go`: read and write timeouts of the server).
@@ -135,8 +142,8 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Answer {
             Ok(reply(StatusCode::OK, &agent.terminals.list()))
         }
         "/api/v0/containers" => {
-            let message = "Dev Container feature not supported.";
-            Err(Refusal::new(StatusCode::FORBIDDEN, message))
+            is(Method::GET)?;
+            containers(agent).await
         }
         "/debug/manifest" => {
             is(Method::GET)?;
@@ -154,10 +161,43 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Answer {
             is(Method::GET)?;
             debug::logs(agent).await
         }
+        other if let Some(id) = other.strip_prefix("/api/v0/terminals/") => {
+            is(Method::GET)?;
+            terminal(agent, id).await
+        }
         other => {
             let message = format!("this agent does not answer {other:?}");
             Err(Refusal::new(StatusCode::NOT_FOUND, message))
         }
+    }
+}
+
+/// The containers there are (`agent/agentcontainers/api.go`); their development containers are
+/// nobody's here.
+async fn containers(agent: &Agent) -> Answer {
+    let environment = agent.environment.borrow().clone();
+    let Some(environment) = environment.filter(Environment::has_containers) else {
+        let message = "Dev Container feature not enabled.";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+    };
+    match containers::list(&environment).await {
+        Ok(listed) => Ok(reply(StatusCode::OK, &json!({ "containers": listed }))),
+        Err(error) => {
+            let message = format!("Could not get containers: {error}");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message))
+        }
+    }
+}
+
+/// How one terminal is.
+async fn terminal(agent: &Agent, id: &str) -> Answer {
+    let known = match Uuid::parse_str(id) {
+        Ok(id) => agent.terminals.status(id).await,
+        Err(_) => None,
+    };
+    match known {
+        Some(status) => Ok(reply(StatusCode::OK, &status)),
+        None => Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such terminal")),
     }
 }
 

@@ -13,25 +13,43 @@ use crate::environment::Environment;
 
 /// The variable by which a client says what its session is for.
 const KIND: &[u8] = b"CODER_SSH_SESSION_TYPE";
-/// Variables that speak to the agent alone (`agent/agentssh/agentssh.go`). Containers are not
-/// there.
-const REMOVED: [&[u8]; 3] = [KIND, b"CODER_CONTAINER", b"CODER_CONTAINER_USER"];
+/// Those by which it says that it is for a container, and for whom there
+/// (`agent/agentssh/agentssh.go`).
+const CONTAINER: &[u8] = b"CODER_CONTAINER";
+const CONTAINER_USER: &[u8] = b"CODER_CONTAINER_USER";
 /// Programs that carry files (`agent/agentssh/agentssh.go`, `BlockedFileTransferCommands`).
 const CARRIERS: [&[u8]; 4] = [b"nc", b"rsync", b"scp", b"sftp"];
 
-/// Takes what speaks to the agent off the client's variables: what the session is for, and what is
-/// left for the program.
-pub(super) fn sort(env: Vec<(Vec<u8>, Vec<u8>)>) -> (SessionKind, Vec<(OsString, OsString)>) {
-    let said = env.iter().rev().find(|(name, _)| name == KIND);
-    let kind = match said.map(|(_, value)| value.to_ascii_lowercase()).as_deref() {
-        None | Some(b"" | b"ssh") => SessionKind::Ssh,
-        Some(b"vscode") => SessionKind::VsCode,
-        Some(b"jetbrains") => SessionKind::JetBrains,
-        Some(_) => SessionKind::Unknown,
+/// What a client says of its session by variables.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// What the session is for.
+    pub kind: SessionKind,
+    /// The container that it is to be in; empty for none.
+    pub container: String,
+    /// The user to be there; empty for the container's own.
+    pub user: String,
+    /// What is left for the program.
+    pub variables: Vec<(OsString, OsString)>,
+}
+
+/// Takes what speaks to the agent off the client's variables.
+pub(super) fn sort(env: Vec<(Vec<u8>, Vec<u8>)>) -> Said {
+    let said = |wanted: &[u8]| {
+        let found = env.iter().rev().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
     };
-    let rest = env.into_iter().filter(|(name, _)| !REMOVED.contains(&&name[..]));
+    let kind = match said(KIND).to_ascii_lowercase().as_str() {
+        "" | "ssh" => SessionKind::Ssh,
+        "vscode" => SessionKind::VsCode,
+        "jetbrains" => SessionKind::JetBrains,
+        _ => SessionKind::Unknown,
+    };
+    let (container, user) = (said(CONTAINER), said(CONTAINER_USER));
+    let spoken = [KIND, CONTAINER, CONTAINER_USER];
+    let rest = env.into_iter().filter(|(name, _)| !spoken.contains(&&name[..]));
     let rest = rest.map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value)));
-    (kind, rest.collect())
+    Said { kind, container, user, variables: rest.collect() }
 }
 
 /// Whether this is a shell to work in, not a command.
@@ -118,8 +136,10 @@ mod tests {
                 env.extend(pairs(&[("CODER_SSH_SESSION_TYPE", value)]));
             }
             env.extend(pairs(&[("CODER_CONTAINER_USER", "y")]));
-            let rest = vec![(OsString::from("A"), OsString::from("1"))];
-            assert_eq!(sort(env), (expected, rest), "{said:?}");
+            let variables = vec![(OsString::from("A"), OsString::from("1"))];
+            let (container, user) = ("x".to_owned(), "y".to_owned());
+            let expected = Said { kind: expected, container, user, variables };
+            assert_eq!(sort(env), expected, "{said:?}");
         }
     }
 

@@ -1,6 +1,14 @@
 //! One session: a program with its streams, from its start to its exit status.
 
-use std::{ffi::OsString, io, net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt as _,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use coderctl_ssh::{
     Exit, Pty,
@@ -8,6 +16,7 @@ use coderctl_ssh::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, sink},
+    process::Command,
     time::timeout,
 };
 use uuid::Uuid;
@@ -19,6 +28,7 @@ use super::{
     sftp,
 };
 use crate::{
+    containers::Inside,
     environment::Environment,
     pty::{self, Size, Terminal},
 };
@@ -82,15 +92,15 @@ pub(super) async fn run(server: Arc<Shared>, opener: Opener, session: Session, p
         return;
     }
     let Session { mut start, stdin, stdout, stderr, mut control } = session;
-    let (kind, client) = command::sort(std::mem::take(&mut start.env));
-    let report = Report::begin(Arc::clone(&server.settings.observer), kind, peer);
+    let said = command::sort(std::mem::take(&mut start.env));
+    let report = Report::begin(Arc::clone(&server.settings.observer), said.kind, peer);
     let streams = Streams { stdin, stdout, stderr };
     let end = tokio::select! {
         biased;
         _ = closing.wait_for(|closing| *closing) => {
             End::without_exit("the agent is shutting down")
         }
-        end = attend(&server, &opener, &start, client, streams, &mut control) => end,
+        end = attend(&server, &opener, &start, said, streams, &mut control) => end,
     };
     if let Some(exit) = &end.exit {
         control.finish(exit);
@@ -102,7 +112,7 @@ async fn attend(
     server: &Arc<Shared>,
     opener: &Opener,
     start: &Start,
-    client: Vec<(OsString, OsString)>,
+    said: command::Said,
     mut streams: Streams,
     control: &mut Control,
 ) -> End {
@@ -116,7 +126,17 @@ async fn attend(
     let Some(environment) = server.environment() else {
         return failed(start, &mut streams, "the agent does not know its workspace yet").await;
     };
+    let inside = match said.container.as_str() {
+        "" => None,
+        container => match Inside::enter(&environment, container, &said.user).await {
+            Ok(inside) => Some(inside),
+            Err(error) => return failed(start, &mut streams, &error.to_string()).await,
+        },
+    };
     if let Program::Subsystem(_) = start.program {
+        if inside.is_some() {
+            return failed(start, &mut streams, "there is no sftp in containers").await;
+        }
         let Streams { mut stdin, mut stdout, .. } = streams;
         let place = (environment.directory(), environment.home());
         return tokio::select! {
@@ -156,7 +176,8 @@ async fn attend(
         },
         None => None,
     };
-    let setting = Setting { server, environment: &environment, start, client, extra };
+    let (environment, client) = (&environment, said.variables);
+    let setting = Setting { server, environment, start, inside, client, extra };
     let result = match &start.pty {
         Some(pty) => setting.on_terminal(pty, &mut streams, control).await,
         None => setting.on_pipes(&mut streams, control).await,
@@ -188,11 +209,28 @@ struct Setting<'a> {
     server: &'a Arc<Shared>,
     environment: &'a Environment,
     start: &'a Start,
+    inside: Option<Inside>,
     client: Vec<(OsString, OsString)>,
     extra: Vec<(&'static str, OsString)>,
 }
 
 impl Setting<'_> {
+    /// The program, without streams.
+    fn command(self) -> Command {
+        let Self { environment, start, client, extra, .. } = self;
+        let Some(inside) = self.inside else {
+            return command::command(environment, start, client, extra);
+        };
+        let text = match &start.program {
+            Program::Exec(text) => OsStr::from_bytes(text),
+            Program::Shell | Program::Subsystem(_) => OsStr::new(""),
+        };
+        // The sockets are out here, and so is the terminal's name.
+        let term = extra.into_iter().filter(|(name, _)| *name == "TERM");
+        let variables = client.into_iter().chain(term.map(|(name, value)| (name.into(), value)));
+        inside.command(environment, text, start.pty.is_some(), variables)
+    }
+
     async fn on_terminal(
         mut self,
         pty: &Pty,
@@ -203,14 +241,14 @@ impl Setting<'_> {
         terminal.set_modes(|attributes| modes::apply(&pty.modes, attributes))?;
         self.extra.push(("TERM", pty.term.clone().into()));
         self.extra.push(("SSH_TTY", terminal.name().into()));
-        if command::is_login(&self.start.program) {
+        if command::is_login(&self.start.program) && self.inside.is_none() {
             let greeting = self.environment.greeting().await;
             streams.stdout.write_all(greeting.as_bytes()).await?;
         }
-        let command = command::command(self.environment, self.start, self.client, self.extra);
+        let server = self.server;
         let pty::Attached { mut input, mut output, control: resizer, child } =
-            terminal.spawn(command)?;
-        let process = Process::keep(child, self.server, Fate::Ends);
+            terminal.spawn(self.command())?;
+        let process = Process::keep(child, server, Fate::Ends);
         let Streams { stdin, stdout, .. } = streams;
         let typed = async {
             // A terminal has no end of input; what cannot be typed any more is dropped.
@@ -227,12 +265,13 @@ impl Setting<'_> {
     }
 
     async fn on_pipes(self, streams: &mut Streams, control: &mut Control) -> io::Result<End> {
-        let mut command = command::command(self.environment, self.start, self.client, self.extra);
+        let server = self.server;
+        let mut command = self.command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = process::spawn(command)?;
         let (input, output, errors) =
             (child.stdin().take(), child.stdout().take(), child.stderr().take());
-        let process = Process::keep(child, self.server, Fate::GoesOn);
+        let process = Process::keep(child, server, Fate::GoesOn);
         let (Some(mut input), Some(mut output), Some(mut errors)) = (input, output, errors) else {
             return Err(io::Error::other("the program has no streams"));
         };

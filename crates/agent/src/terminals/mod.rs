@@ -9,9 +9,10 @@ mod protocol;
 mod screen;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -34,6 +35,7 @@ use self::{
     screen::{Piece, Screen, Viewer},
 };
 use crate::{
+    containers::Inside,
     environment::Environment,
     pty::{Attached, Control, Input, Size, Terminal as Pty},
     sessions::Sessions,
@@ -51,6 +53,12 @@ const STUCK: Duration = Duration::from_secs(30);
 /// Terminals at a time.
 const MAX_TERMINALS: usize = 256;
 
+/// Of so many terminals it is known how they ended, the last ones that began.
+const REMEMBERED: usize = 2 * MAX_TERMINALS;
+
+/// How long it may take from the end of what a program shows to its own.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// Bytes read from a terminal, or written to a client, at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -64,6 +72,8 @@ pub(crate) struct Terminals {
 #[derive(Default)]
 struct State {
     open: BTreeMap<Uuid, Arc<Terminal>>,
+    /// How those that began last have ended; `None` while they run.
+    ends: VecDeque<(Uuid, watch::Receiver<Option<i32>>)>,
     programs: JoinSet<()>,
     closed: bool,
 }
@@ -89,6 +99,14 @@ pub(crate) struct Listed {
     created_at: Timestamp,
     /// Clients that look at it.
     attached: usize,
+}
+
+/// How a terminal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Status {
+    running: bool,
+    /// As a shell tells it; none while it runs, or where the system does not say.
+    exit_code: Option<i32>,
 }
 
 impl Terminals {
@@ -127,6 +145,25 @@ impl Terminals {
         state.open.iter().filter_map(listed).collect()
     }
 
+    /// How one of them is, or has ended; `None` for one that is not known.
+    pub(crate) async fn status(&self, id: Uuid) -> Option<Status> {
+        let (running, mut end) = {
+            let state = self.lock();
+            let running = state.open.get(&id).is_some_and(|one| !one.screen().has_ended());
+            let (_, end) = state.ends.iter().find(|(known, _)| *known == id)?;
+            (running, end.clone())
+        };
+        if running {
+            return Some(Status { running, exit_code: None });
+        }
+        // Viewers hear of the end a moment before the system does.
+        let exit_code = match timeout(ENDING, end.wait_for(Option::is_some)).await {
+            Ok(Ok(code)) => *code,
+            Ok(Err(_)) | Err(_) => None,
+        };
+        Some(Status { running, exit_code })
+    }
+
     /// Ends all terminals; no new ones can be opened.
     pub(crate) async fn close(&self) {
         let mut programs = {
@@ -143,7 +180,7 @@ impl Terminals {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let init = timeout(PATIENCE, read_init(stream)).await??;
-        let terminal = match self.find_or_open(&init) {
+        let terminal = match self.find_or_begin(&init).await {
             Ok(terminal) => terminal,
             Err(error) => {
                 // The client shows what it gets, and knows no other way to hear of it.
@@ -160,7 +197,29 @@ impl Terminals {
         }
     }
 
-    fn find_or_open(self: &Arc<Self>, init: &Init) -> io::Result<Arc<Terminal>> {
+    async fn find_or_begin(self: &Arc<Self>, init: &Init) -> io::Result<Arc<Terminal>> {
+        let is_open = self.lock().open.get(&init.id).is_some_and(|one| !one.screen().has_ended());
+        let inside = match init.container.as_str() {
+            container if !container.is_empty() && !is_open => {
+                let environment = self.environment()?;
+                let inside = Inside::enter(&environment, container, &init.user).await;
+                Some(inside.map_err(io::Error::other)?)
+            }
+            _ => None,
+        };
+        self.find_or_open(init, inside.as_ref())
+    }
+
+    fn environment(&self) -> io::Result<Environment> {
+        let environment = self.environment.borrow().clone();
+        environment.ok_or_else(|| io::Error::other("the agent is not set up yet"))
+    }
+
+    fn find_or_open(
+        self: &Arc<Self>,
+        init: &Init,
+        inside: Option<&Inside>,
+    ) -> io::Result<Arc<Terminal>> {
         let mut state = self.lock();
         if state.closed {
             return Err(io::Error::other("the workspace is shutting down"));
@@ -170,17 +229,13 @@ impl Terminals {
         {
             return Ok(Arc::clone(terminal));
         }
-        if !init.container.is_empty() {
-            return Err(io::Error::other("this agent knows no containers"));
-        }
         if state.open.len() >= MAX_TERMINALS {
             return Err(io::Error::other(format!("there are {MAX_TERMINALS} terminals already")));
         }
-        let environment = self.environment.borrow().clone();
-        let environment =
-            environment.ok_or_else(|| io::Error::other("the agent is not set up yet"))?;
+        let environment = self.environment()?;
         let pty = Pty::open(size(init.height, init.width).unwrap_or(DEFAULT_SIZE))?;
-        let Attached { input, output, control, child } = pty.spawn(command(&environment, init))?;
+        let Attached { input, output, control, child } =
+            pty.spawn(command(&environment, init, inside))?;
         let terminal = Arc::new(Terminal {
             command: init.command.clone(),
             created_at: Timestamp::now(),
@@ -190,6 +245,12 @@ impl Terminals {
             control,
         });
         state.open.insert(init.id, Arc::clone(&terminal));
+        let (told, end) = watch::channel(None);
+        state.ends.retain(|(known, _)| *known != init.id);
+        state.ends.push_back((init.id, end));
+        if state.ends.len() > REMEMBERED {
+            state.ends.pop_front();
+        }
         // Those that have ended leave no more than this behind.
         while state.programs.try_join_next().is_some() {}
         let program = Program { _group: Group::of(&child), child };
@@ -197,7 +258,8 @@ impl Terminals {
         let running = Arc::clone(&terminal);
         state.programs.spawn(
             async move {
-                run(&running, output, program).await;
+                // Nobody may want to know.
+                let _ = told.send(run(&running, output, program).await);
                 forget(&all, id, &running);
             }
             .boxed(),
@@ -227,7 +289,14 @@ fn forget(all: &Weak<Terminals>, id: Uuid, ended: &Arc<Terminal>) {
 }
 
 /// What runs in a terminal.
-fn command(environment: &Environment, init: &Init) -> Command {
+fn command(environment: &Environment, init: &Init, inside: Option<&Inside>) -> Command {
+    const TERM: (&str, &str) = ("TERM", "xterm-256color");
+    if let Some(inside) = inside {
+        let term = [(TERM.0.into(), TERM.1.into())];
+        let mut command = inside.command(environment, init.command.as_ref(), true, term);
+        command.kill_on_drop(true);
+        return command;
+    }
     let mut command = if init.command.is_empty() {
         let mut command = Command::new(environment.shell());
         command.arg("-l");
@@ -236,7 +305,7 @@ fn command(environment: &Environment, init: &Init) -> Command {
     } else {
         environment.command(&init.command)
     };
-    command.env("TERM", "xterm-256color");
+    command.env(TERM.0, TERM.1);
     let variables = environment.variables();
     let locale = |name: &str| {
         let value = variables.get(std::ffi::OsStr::new(name)).and_then(|value| value.to_str());
@@ -282,8 +351,9 @@ impl Drop for Group {
     }
 }
 
-/// Shows what the program writes until it ends, or nobody has looked for too long.
-async fn run(terminal: &Terminal, mut output: crate::pty::Output, program: Program) {
+/// Shows what the program writes until it ends, or nobody has looked for too long. With which
+/// status it ended, as a shell tells it.
+async fn run(terminal: &Terminal, mut output: crate::pty::Output, program: Program) -> Option<i32> {
     let mut chunk = vec![0; CHUNK];
     let mut watched = Instant::now();
     loop {
@@ -314,8 +384,12 @@ async fn run(terminal: &Terminal, mut output: crate::pty::Output, program: Progr
     terminal.changed.notify_waiters();
     let Program { mut child, _group } = program;
     drop(_group);
-    if let Err(error) = child.wait().await {
-        tracing::debug!(%error, "a terminal's program cannot be waited for");
+    match child.wait().await {
+        Ok(status) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)),
+        Err(error) => {
+            tracing::debug!(%error, "a terminal's program cannot be waited for");
+            None
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Init {
     pub(super) command: String,
     /// Empty for none.
     pub(super) container: String,
+    /// Empty for the container's own.
+    pub(super) user: String,
 }
 
 impl Init {
@@ -39,6 +41,7 @@ impl Init {
             width: number("Width"),
             command: text("Command"),
             container: text("Container"),
+            user: text("ContainerUser"),
         })
     }
 }
@@ -93,7 +96,17 @@ mod tests {
             format!(r#"{{"ID":"{id}","Height":24,"Width":80,"Command":"ls","BackendType":""}}"#);
         let init = Init::parse(text.as_bytes()).unwrap();
         let command = "ls".to_owned();
-        assert_eq!(init, Init { id, height: 24, width: 80, command, container: String::new() });
+        assert_eq!(
+            init,
+            Init {
+                id,
+                height: 24,
+                width: 80,
+                command,
+                container: String::new(),
+                user: String::new()
+            }
+        );
         let text = format!(r#"{{"id":"{id}","height":99999,"width":null}}"#);
         let init = Init::parse(text.as_bytes()).unwrap();
         assert_eq!((init.id, init.height, init.width, init.command.as_str()), (id, 0, 0, ""));

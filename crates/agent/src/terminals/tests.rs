@@ -160,16 +160,31 @@ async fn closing_ends_them_all() {
 }
 
 #[tokio::test]
+async fn how_a_terminal_ended_is_known_afterwards() {
+    let fixture = fixture();
+    let status = async |id: u128| fixture.terminals.status(Uuid::from_u128(id)).await;
+    assert_eq!(status(1).await, None);
+    let mut client = fixture.connect(1, "echo up; read a; exit $a").await;
+    client.see("up").await;
+    assert_eq!(status(1).await, Some(Status { running: true, exit_code: None }));
+    client.say(serde_json::json!({"data": "7\n"})).await;
+    client.rest().await;
+    assert_eq!(status(1).await, Some(Status { running: false, exit_code: Some(7) }));
+    fixture.connect(1, "kill -TERM $$").await.rest().await;
+    assert_eq!(status(1).await, Some(Status { running: false, exit_code: Some(143) }));
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_is_said() {
     let fixture = fixture();
     let (mut stream, far) = tokio::io::duplex(4096);
-    let init = format!(r#"{{"ID":"{}","Container":"web"}}"#, Uuid::from_u128(3));
+    let init = format!(r#"{{"ID":"{}","Container":"--all"}}"#, Uuid::from_u128(3));
     stream.write_u16_le(init.len().try_into().unwrap()).await.unwrap();
     stream.write_all(init.as_bytes()).await.unwrap();
     fixture.terminals.serve(far, PEER).await;
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
-    assert_eq!(text, "this agent knows no containers\r\n");
+    assert_eq!(text, "\"--all\" is no name of a container\r\n");
 }
 
 #[test]
