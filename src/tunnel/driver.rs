@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    limits::{Clock, Over},
+    limits::{Clock, Over, Waited},
     progress::Progress,
     world::{Dialed, World},
 };
@@ -49,7 +49,7 @@ pub(super) struct Ended {
     /// The signal that asked for the end.
     pub(super) signal: Option<Signal>,
     /// The limit that ran out and asked for the end, and what was waited for.
-    pub(super) over: Option<(Over, &'static str)>,
+    pub(super) over: Option<(Over, Waited)>,
 }
 
 /// An answer to an action, or the product of a dial.
@@ -82,7 +82,9 @@ pub(super) struct Driver<W> {
     usage: Usage,
     clock: Clock,
     signal: Option<Signal>,
-    over: Option<(Over, &'static str)>,
+    over: Option<(Over, Waited)>,
+    /// What is waited for, and since when.
+    waiting: (Step, Instant),
     app_error: Option<CommandError>,
 }
 
@@ -135,6 +137,7 @@ impl<W: World + 'static> Driver<W> {
             clock,
             signal: None,
             over: None,
+            waiting: (Step::Learn, Instant::now()),
             app_error: None,
         };
         for action in actions {
@@ -186,6 +189,10 @@ impl<W: World + 'static> Driver<W> {
             }
         }
         self.progress.entered(self.tunneler.state());
+        let step = self.tunneler.waiting_for().unwrap_or(Step::Attach);
+        if self.waiting.0 != step {
+            self.waiting = (step, Instant::now());
+        }
         None
     }
 
@@ -399,8 +406,8 @@ impl<W: World + 'static> Driver<W> {
     }
 
     fn ran_out(&mut self, over: Option<Over>) -> Option<Event> {
-        let step = self.tunneler.waiting_for().unwrap_or(Step::Attach);
-        self.over = Some((over?, step.what()));
+        let (step, since) = self.waiting;
+        self.over = Some((over?, Waited { step, time: since.elapsed() }));
         Some(Event::Shutdown)
     }
 

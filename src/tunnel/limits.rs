@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use coderctl_tunneler::Step;
 use tokio::time::Instant;
 
-use crate::error::{CommandError, Kind};
+use crate::{
+    error::{CommandError, Kind},
+    ui::Ui,
+};
 
 /// How long things may take; `None` is for ever, or as long as the steps' own limits allow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,19 +91,39 @@ impl Clock {
     }
 }
 
+/// What was being waited for, and for how long already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waited {
+    pub(super) step: Step,
+    pub(super) time: Duration,
+}
+
 impl Over {
-    /// How the program ends; `step` is what was being waited for.
+    /// How the program ends.
     ///
     /// # Errors
     /// [`Kind::Timeout`] for all but idleness, which is an end that was wanted.
-    pub(super) fn conclude(self, workspace: &str, step: &str) -> Result<u8, CommandError> {
+    pub(super) fn conclude(
+        self,
+        workspace: &str,
+        waited: Waited,
+        ui: &Ui,
+    ) -> Result<u8, CommandError> {
         let (what, limit) = match self {
             Self::Total(limit) => ("not ready", limit),
             Self::Reconnect(limit) => ("not back", limit),
-            Self::Idle(_) => return Ok(0),
+            Self::Idle(limit) => {
+                let after = limit.as_secs_f32();
+                ui.line(format_args!("Nothing was open for {after} s, ending"));
+                return Ok(0);
+            }
         };
-        let after = limit.as_secs_f32();
-        let said = format!("workspace {workspace}: {what} after {after} s, waiting for {step}");
+        let Waited { step, time } = waited;
+        let (after, time) = (limit.as_secs_f32(), time.as_secs_f32());
+        let said = format!(
+            "workspace {workspace}: {what} after {after} s, waiting for {step} for the last \
+             {time:.1} s"
+        );
         Err(CommandError::msg(Kind::Timeout, said)
             .hint("try again, and look at the workspace in the dashboard meanwhile"))
     }
@@ -108,6 +132,7 @@ impl Over {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -160,11 +185,30 @@ mod tests {
 
     #[test]
     fn what_ran_out_is_named_with_its_step() {
-        let error = Over::Total(10 * SECOND).conclude("`dev`", "the agent to connect").unwrap_err();
-        assert_eq!(error.kind.code(), 207);
-        let said = "workspace `dev`: not ready after 10 s, waiting for the agent to connect";
-        assert_eq!(error.to_string(), said);
-        assert!(Over::Reconnect(SECOND).conclude("`dev`", "x").is_err());
-        assert!(matches!(Over::Idle(SECOND).conclude("`dev`", "x"), Ok(0)));
+        let (ui, said) = Ui::captured(ui::Options::default());
+        let conclude = |over: Over, step, time| {
+            over.conclude("`dev`", Waited { step, time }, &ui)
+                .map_err(|error| (error.kind.code(), error.to_string()))
+        };
+        for (over, step, time, expected) in [
+            (
+                Over::Total(10 * SECOND),
+                Step::Agent,
+                Duration::from_millis(8250),
+                "workspace `dev`: not ready after 10 s, waiting for the agent to connect for the \
+                 last 8.2 s",
+            ),
+            (
+                Over::Reconnect(SECOND / 2),
+                Step::Dial,
+                SECOND / 2,
+                "workspace `dev`: not back after 0.5 s, waiting for the tunnel to come up for the \
+                 last 0.5 s",
+            ),
+        ] {
+            assert_eq!(conclude(over, step, time), Err((207, expected.to_owned())));
+        }
+        assert_eq!(conclude(Over::Idle(60 * SECOND), Step::Attach, SECOND), Ok(0));
+        assert_eq!(said.stderr(), "Nothing was open for 60 s, ending\n");
     }
 }

@@ -25,7 +25,7 @@ use self::{
     deployment::Deployment,
     dialer::Dialer,
     driver::{Driver, at},
-    limits::{Clock, Over},
+    limits::{Clock, Over, Waited},
     outcome::conclude,
     progress::Progress,
 };
@@ -127,7 +127,8 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
         }
         () = at(limits.total.map(|limit| begun + limit)) => {
             let over = Over::Total(limits.total.unwrap_or_default());
-            return over.conclude(&quoted(&name), &Step::Learn.to_string());
+            let waited = Waited { step: Step::Learn, time: begun.elapsed() };
+            return over.conclude(&quoted(&name), waited, ui);
         }
     };
     let id = workspace.id;
@@ -156,7 +157,7 @@ pub async fn run(session: &Session, ui: &Ui, request: Request) -> Result<u8, Com
     let result = match ended.app_error {
         Some(error) => Err(error),
         None => match ended.over {
-            Some((over, step)) => over.conclude(&quoted(&name), step),
+            Some((over, waited)) => over.conclude(&quoted(&name), waited, ui),
             None => {
                 let signal = ended.signal.map(|signal| signal.number());
                 conclude(ended.exit, &quoted(&name), signal, &deadlines)

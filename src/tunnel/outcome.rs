@@ -1,6 +1,6 @@
 //! Why the tunneler is done, as an exit code and the last line that the user sees.
 
-use coderctl_tunneler::{Deadlines, Exit, JobStatus, Outcome};
+use coderctl_tunneler::{Deadlines, Exit, JobStatus, Outcome, Step};
 
 use crate::error::{CommandError, Kind};
 
@@ -126,7 +126,12 @@ fn tell(
             fail(Kind::AgentState, format!("the agent of workspace {workspace} is shutting down"))
         }
         Outcome::AgentNeverConnected => {
-            fail(Kind::AgentState, format!("the agent of workspace {workspace} never connected"))
+            let waited = match deadlines.of(Step::Agent) {
+                Some(limit) => format!(", though it had {} s", limit.as_secs_f32()),
+                None => String::new(),
+            };
+            let said = format!("the agent of workspace {workspace} never connected{waited}");
+            fail(Kind::AgentState, said)
         }
         Outcome::ScriptsFailed { timed_out } => {
             let how = if timed_out { "timed out" } else { "failed" };
@@ -171,7 +176,7 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use coderctl_tunneler::{State, Step};
+    use coderctl_tunneler::State;
 
     use super::*;
 
@@ -180,6 +185,44 @@ mod tests {
         match conclude(exit, "dev", Some(15), &Deadlines::default()) {
             Ok(code) => code,
             Err(error) => error.kind.code(),
+        }
+    }
+
+    #[test]
+    fn a_step_that_took_too_long_is_named_with_its_limit() {
+        let limit = |seconds| Some(std::time::Duration::from_secs(seconds));
+        let deadlines = Deadlines {
+            build: limit(300),
+            agent: limit(60),
+            dial: limit(20),
+            ..Deadlines::default()
+        };
+        let timed_out = |step| Outcome::TimedOut { step };
+        for (outcome, expected) in [
+            (
+                timed_out(Step::Build),
+                "workspace `dev`: timed out after 300 s, waiting for the workspace to start",
+            ),
+            (
+                timed_out(Step::Agent),
+                "workspace `dev`: timed out after 60 s, waiting for the agent to connect",
+            ),
+            (
+                timed_out(Step::Dial),
+                "workspace `dev`: timed out after 20 s, waiting for the tunnel to come up",
+            ),
+            (
+                timed_out(Step::Scripts),
+                "workspace `dev`: timed out, waiting for the start scripts to end",
+            ),
+            (
+                Outcome::AgentNeverConnected,
+                "the agent of workspace `dev` never connected, though it had 60 s",
+            ),
+        ] {
+            let exit = Exit { outcome, at: State::Init, was_up: false };
+            let error = conclude(exit, "`dev`", None, &deadlines).unwrap_err();
+            assert_eq!(error.to_string(), expected);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -23,7 +22,7 @@ use super::{
     world::{Dialed, World},
 };
 use crate::{
-    apps::{self, App, BoxFuture, Datagrams, End, Spliced, Stream, Tunnel},
+    apps::{self, App, BoxFuture, End, Tunnel, testing::Stub},
     error::{CommandError, Kind},
     signal::Signals,
     ui::{self, Capture, Ui},
@@ -282,7 +281,7 @@ struct FakeDialed {
 
 impl Dialed for FakeDialed {
     fn tunnel(&self) -> Arc<dyn Tunnel> {
-        Arc::new(NoTunnel)
+        Arc::new(Stub::refusing())
     }
 
     fn lost(&self) -> BoxFuture<'static, String> {
@@ -303,30 +302,6 @@ impl Dialed for FakeDialed {
 
     fn describe(&self) -> String {
         "scripted".to_owned()
-    }
-}
-
-struct NoTunnel;
-
-impl Tunnel for NoTunnel {
-    fn dial(&self, _: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
-    }
-
-    fn splice(&self, _: tokio::net::TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
-        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
-    }
-
-    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
-        Box::pin(async { Ok(Duration::ZERO) })
-    }
-
-    fn path(&self) -> apps::Path {
-        apps::Path::None
     }
 }
 

@@ -1,17 +1,17 @@
 //! Time limits and what a loss means, each with its exit code.
 
 use rustix::process::Signal;
+use serde_json::json;
 
-use crate::support::{Options, Server, reverse, service};
+use crate::support::{Options, Server, reverse, run, service};
 
 #[test]
 fn a_limit_for_everything_names_what_was_waited_for() {
     let server = Options::default().dev().external().start();
     let forward = ["port-forward", "dev", "--tcp", "0:80", "--timeout", "3s"];
-    server
-        .run(&forward)
-        .ends(207)
-        .says("workspace `dev`: not ready after 3 s, waiting for the agent to connect");
+    server.run(&forward).ends(207).says(
+        "workspace `dev`: not ready after 3 s, waiting for the agent to connect for the last ",
+    );
     server
         .run(&["ssh", "dev", "--timeout", "1s", "--", "true"])
         .ends(207)
@@ -19,10 +19,33 @@ fn a_limit_for_everything_names_what_was_waited_for() {
 }
 
 #[test]
+fn a_build_and_a_tunnel_have_limits_of_their_own() {
+    let server = Options::default().dev().faults().start();
+    let mut faults = server.faults();
+    let mut command = server.command(&["ssh", "dev", "--connect-timeout", "1s", "--", "true"]);
+    command.env("CODER_DISABLE_DIRECT_CONNECTIONS", "true");
+    faults.say(&json!({"freeze_relay": true}));
+    run(&mut command)
+        .ends(207)
+        .says("workspace `dev`: timed out after 1 s, waiting for the tunnel to come up\n");
+    faults.say(&json!({"freeze_relay": false}));
+    server.run(&["stop", "dev", "-y"]).ends(0);
+    let held = faults.hold("start");
+    server
+        .run(&["ssh", "dev", "--start-timeout", "1s", "--", "true"])
+        .ends(207)
+        .says("workspace `dev`: timed out after 1 s, waiting for the workspace to start\n");
+    faults.disarm(held);
+}
+
+#[test]
 fn an_agent_that_never_connects_has_its_own_limit() {
     let server = Options::default().dev().external().start();
     let forward = ["port-forward", "dev", "--tcp", "0:80", "--agent-timeout", "1s"];
-    server.run(&forward).ends(206).says("the agent of workspace `dev` never connected");
+    server
+        .run(&forward)
+        .ends(206)
+        .says("the agent of workspace `dev` never connected, though it had 1 s\n");
 }
 
 #[test]
@@ -36,7 +59,10 @@ fn a_forward_that_is_not_back_in_time_says_so() {
     agent.signal(Signal::TERM);
     let (code, said) = forward.finish();
     assert_eq!(code, Some(207), "{said}");
-    assert!(said.contains("workspace `dev`: not back after 1 s, waiting for"), "{said}");
+    // Its tunnel, or itself.
+    let line =
+        said.lines().find(|line| line.contains("`dev`: not back after 1 s, waiting for the "));
+    assert!(line.is_some_and(|line| line.contains(" for the last ")), "{said}");
 }
 
 #[test]
@@ -44,7 +70,7 @@ fn a_forward_that_nobody_uses_ends_when_it_is_told_to() {
     let server = Server::with_dev();
     let spec = format!("0:{}", service(reverse));
     let forward = ["port-forward", "dev", "--tcp", &spec, "--idle-timeout", "1s"];
-    server.run(&forward).ends(0).says("Ready!");
+    server.run(&forward).ends(0).says("Ready!\nNothing was open for 1 s, ending\n");
 }
 
 #[test]
