@@ -195,6 +195,9 @@ impl App for PortForward {
     fn prepare<'a>(&'a mut self, ui: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
         Box::pin(async move {
             bind::allow_many_files();
+            if let Some(command) = &self.command {
+                command.check()?;
+            }
             self.announcer = Some(Announcer::prepare(self.announce.clone())?);
             for forward in &self.forwards {
                 self.bound.add(forward, ui).await?;
@@ -250,6 +253,8 @@ impl Shared {
 
 async fn run(app: PortForward, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
+    // One that is there already, and that somebody has looked at, counts as one that comes.
+    tunnel.mark_changed();
     let (reverse, places) = (app.reverse(), app.places());
     let (beside, silent) = (app.beside, app.is_silent());
     let PortForward { bound, mut command, workspace, mut announcer, wait_remote, .. } = app;
@@ -288,6 +293,8 @@ async fn run(app: PortForward, context: Context) -> End {
     if has_reverse {
         keeping.spawn(reverse::keep(reverse, shared.clone(), told).boxed());
     }
+    let losses = way::tell_of_losses(shared.way.clone(), tunnel.clone(), ui.clone());
+    keeping.spawn(losses.boxed());
     drop((shared, stopped));
 
     let mut child: Option<run_under::Running> = None;
@@ -307,7 +314,10 @@ async fn run(app: PortForward, context: Context) -> End {
             }
             Some(word) = words.recv() => match word {
                 Word::Failed(error) => break End::Failed(error),
-                word @ (Word::Up(..) | Word::Down(_)) => state.heard(word, &ui),
+                word @ (Word::Up(..) | Word::Down(..)) => {
+                    let stands = tunnel.borrow().is_some();
+                    state.heard(word, stands, &ui);
+                }
             },
             answered = &mut probing, if !state.answered => match answered {
                 Ok(()) => state.answered = true,
@@ -403,8 +413,9 @@ impl Ready {
         self.ways.send_replace(tunnel.map(|tunnel| Arc::new(Way::new(self.count, tunnel))));
     }
 
-    /// A word about the listeners in the workspace; one about an earlier way comes too late.
-    fn heard(&mut self, word: Word, ui: &Ui) {
+    /// A word about the listeners in the workspace; one about an earlier way comes too late. With
+    /// the tunnel, whose loss is told by others, they are lost anyway.
+    fn heard(&mut self, word: Word, tunnel_stands: bool, ui: &Ui) {
         match word {
             Word::Up(way, forwards) if way == self.count => {
                 self.reverse_up = true;
@@ -419,8 +430,15 @@ impl Ready {
                     }
                 }
             }
-            Word::Down(way) if way == self.count => self.reverse_up = false,
-            Word::Up(..) | Word::Down(_) | Word::Failed(_) => {}
+            Word::Down(way, why) if way == self.count => {
+                self.reverse_up = false;
+                if tunnel_stands {
+                    ui.warn(format_args!(
+                        "the listeners in the workspace are lost ({why}); asking for them again"
+                    ));
+                }
+            }
+            Word::Up(..) | Word::Down(..) | Word::Failed(_) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! A command that runs while forwards are ready.
 //!
-//! It starts once they are, with variables that tell it about them (those are
+//! Whether it can be run is found out at once. It starts once they are, with variables that tell it about them (those are
 //! [`super::port_forward`]'s to know).
 //!
 //! Its status becomes the program's. Signals are passed on to it, but SIGINT where a terminal has
@@ -8,14 +8,20 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     ffi::OsString,
     io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
+    path::Path,
     process::ExitStatus,
     time::Duration,
 };
 
-use rustix::process::{Pid, kill_process};
+use rustix::{
+    fs::Access,
+    io::Errno,
+    process::{Pid, kill_process},
+};
 use tokio::process::Child;
 use tracing::debug;
 
@@ -44,6 +50,30 @@ impl Command {
         Some(Self { program: words.next()?, arguments: words.collect() })
     }
 
+    /// Finds out whether it could be started, before anything is done for it.
+    pub(super) fn check(&self) -> Result<(), CommandError> {
+        let program = Path::new(&self.program);
+        let found = match env::var_os("PATH") {
+            _ if self.program.as_encoded_bytes().contains(&b'/') => executable(program),
+            Some(path) => {
+                // As execvp(3) does: a refusal counts where nothing else is found.
+                let mut refusal = None;
+                let mut places = env::split_paths(&path).map(|place| place.join(program));
+                let found = places.any(|place| match executable(&place) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        refusal = Some(error).filter(is_refusal).or(refusal.take());
+                        false
+                    }
+                });
+                if found { Ok(()) } else { Err(refusal.unwrap_or_else(|| Errno::NOENT.into())) }
+            }
+            // Where it is looked for then is the system's business.
+            None => Ok(()),
+        };
+        found.map_err(|error| refused(&quoted(&self.program.to_string_lossy()), error))
+    }
+
     /// Starts it, with our standard streams.
     pub(super) fn start(
         self,
@@ -57,6 +87,16 @@ impl Command {
         debug!(%name, pid = child.id(), "started");
         Ok(Running { child, name, shares_terminal: io::stdin().is_terminal() })
     }
+}
+
+/// Whether a file can be run.
+fn executable(path: &Path) -> io::Result<()> {
+    rustix::fs::access(path, Access::EXEC_OK)?;
+    if path.is_dir() { Err(Errno::ACCESS.into()) } else { Ok(()) }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 fn refused(name: &str, error: io::Error) -> CommandError {

@@ -114,8 +114,12 @@ fn a_command_runs_under_forwards_and_its_status_is_passed_on() {
     let start = ["port-forward", "dev", "--tcp", &tcp[0], "--tcp", &tcp[1], "--"];
     let seen = server.run(&[&start[..], &["sh", "-c", &line]].concat()).ends(9);
     seen.stdout.trim().parse::<u16>().unwrap();
-    server.run(&[&start[..], &["nowhere-to-be-found"]].concat()).ends(127);
-    server.run(&[&start[..], &["/"]].concat()).ends(126);
+    // What cannot be run is found out before anything is done.
+    for (program, code) in
+        [("nowhere-to-be-found", 127), ("/nowhere", 127), ("/", 126), ("/etc/passwd", 126)]
+    {
+        server.run(&[&start[..], &[program]].concat()).ends(code).says_not("Forwarding");
+    }
     server.run(&[&start[..], &["sh", "-c", "kill -KILL $$"]].concat()).ends(137);
 }
 

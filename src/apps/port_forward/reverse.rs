@@ -4,22 +4,21 @@
 //! stays, or comes back with another tunnel, they are asked for again, a free port by the number
 //! that it had.
 
-use std::{io, os::unix::ffi::OsStrExt, path::Path, sync::Arc, time::Duration};
+use std::{io, os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use coderctl_ssh::client::{self, Client, Forwarded, ListenError, Origin, Reason};
 use futures_util::FutureExt as _;
 use tokio::{
-    io::copy_bidirectional_with_sizes,
     net::{TcpStream, UnixStream},
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use super::{
     Shared,
-    serve::{BUFFER, Open, note},
-    way::Way,
+    serve::{Open, note},
+    way::{self, Way},
 };
 use crate::{
     apps::{
@@ -27,6 +26,7 @@ use crate::{
         forward_spec::{Bind, Listen, Place, Port},
     },
     error::{CommandError, Kind},
+    splice::splice,
 };
 
 /// How long the workspace may take to open a listener.
@@ -53,8 +53,8 @@ pub(super) struct Reverse {
 pub(super) enum Word {
     /// They stand, over the way of this number.
     Up(u64, Vec<Reverse>),
-    /// They are lost although the way is there.
-    Down(u64),
+    /// They are lost although the way is there: which one, and why.
+    Down(u64, String),
     /// They could not be had at the first try.
     Failed(CommandError),
 }
@@ -68,11 +68,7 @@ pub(super) async fn keep(
     let mut ways = shared.way.clone();
     let (mut stood, mut pause) = (false, FIRST_PAUSE);
     loop {
-        let way = match ways.wait_for(Option::is_some).await {
-            Ok(way) => way.clone(),
-            Err(_) => return,
-        };
-        let Some(way) = way else { continue };
+        let Some(way) = way::next(&mut ways).await else { return };
         let over = async {
             let client = match listen(&way, &mut forwards).await {
                 Ok(client) => client,
@@ -88,21 +84,14 @@ pub(super) async fn keep(
             if told.send(Word::Up(way.number(), forwards.clone())).is_err() {
                 return false;
             }
-            serve(client, &forwards, &mut shared).await;
-            told.send(Word::Down(way.number())).is_ok()
+            let why = serve(client, &forwards, &mut shared).await;
+            told.send(Word::Down(way.number(), why)).is_ok()
         };
         tokio::select! {
             goes_on = over => if !goes_on { return },
-            () = replaced(&mut ways, &way) => {}
+            () = way::replaced(&mut ways, &way) => {}
         }
     }
-}
-
-/// Waits until the way is gone or another is in its place.
-async fn replaced(ways: &mut watch::Receiver<Option<Arc<Way>>>, way: &Arc<Way>) {
-    let same = |now: &Option<Arc<Way>>| now.as_ref().is_some_and(|now| Arc::ptr_eq(now, way));
-    // An error means that there will be no other.
-    let _ = ways.wait_for(|now| !same(now)).await;
 }
 
 /// Asks for all listeners; those for a free port learn which it is.
@@ -149,8 +138,8 @@ fn wanted(listen: &Listen) -> client::Listen {
     }
 }
 
-/// Serves the listeners until their connection is over.
-async fn serve(client: Client, forwards: &[Reverse], shared: &mut Shared) {
+/// Serves the listeners until their connection is over; why it is.
+async fn serve(client: Client, forwards: &[Reverse], shared: &mut Shared) -> String {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -171,9 +160,7 @@ async fn serve(client: Client, forwards: &[Reverse], shared: &mut Shared) {
             Some(ended) = connections.join_next() => note(ended),
         }
     }
-    if let Err(error) = client.ended().await {
-        tracing::debug!(%error, "the connection of listeners in the workspace");
-    }
+    way::how(client.ended().await)
 }
 
 async fn carry(forwarded: Forwarded, to: Place, shared: Shared) {
@@ -190,8 +177,7 @@ async fn carry(forwarded: Forwarded, to: Place, shared: Shared) {
     };
     let _open = Open::new(shared.events.clone());
     let mut channel = forwarded.accept();
-    let carried = copy_bidirectional_with_sizes(&mut channel, &mut *local, BUFFER, BUFFER).await;
-    if let Err(error) = carried {
+    if let Err(error) = splice(&mut channel, &mut *local).await {
         tracing::debug!(%error, %to, "a connection from the workspace broke");
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! Ports of the workspace itself are dialled straight through the tunnel. Other hosts and Unix
 //! sockets are its SSH server's business, over one connection that all of them share: it is made
-//! when it is first needed, and made anew when it was lost.
+//! when it is first needed, and made anew when it was lost and is needed again.
 
 use std::{io, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 
 use coderctl_ssh::client::{self, Client, OpenError, Opener, Outgoing, Reason, Target};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use crate::{
     apps::{Stream, Tunnel, forward_spec::Place, session},
     config::dial_timeout,
+    ui::Ui,
 };
 
 /// How long the SSH handshake may take, as for a session.
@@ -24,13 +28,15 @@ const CONNECT: Duration = Duration::from_secs(30);
 pub(super) struct Way {
     number: u64,
     tunnel: Arc<dyn Tunnel>,
-    ssh: Mutex<Option<Client>>,
+    /// Whoever makes the SSH connection; others wait for that.
+    making: Mutex<()>,
+    ssh: watch::Sender<Option<Arc<Client>>>,
 }
 
 impl Way {
     /// The number tells it from the ways before it.
     pub(super) fn new(number: u64, tunnel: Arc<dyn Tunnel>) -> Self {
-        Self { number, tunnel, ssh: Mutex::new(None) }
+        Self { number, tunnel, making: Mutex::new(()), ssh: watch::Sender::new(None) }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -58,15 +64,41 @@ impl Way {
     }
 
     async fn opener(&self) -> io::Result<Opener> {
-        // Whoever comes meanwhile waits for the same handshake.
-        let mut ssh = self.ssh.lock().await;
-        if let Some(client) = ssh.as_ref().filter(|client| !client.is_over()) {
+        let _making = self.making.lock().await;
+        if let Some(client) = self.ssh.borrow().as_ref().filter(|client| !client.is_over()) {
             return Ok(client.opener());
         }
-        let client = self.log_in().await?;
+        let client = Arc::new(self.log_in().await?);
         let opener = client.opener();
-        *ssh = Some(client);
+        self.ssh.send_replace(Some(client));
         Ok(opener)
+    }
+
+    /// Says that the shared SSH connection was lost, and that there is another, for as long as the
+    /// tunnel stands.
+    async fn tell_of_losses(&self, tunnel: &watch::Receiver<Option<Arc<dyn Tunnel>>>, ui: &Ui) {
+        let mut ssh = self.ssh.subscribe();
+        let mut lost = false;
+        loop {
+            let works = |ssh: &Option<Arc<Client>>| ssh.as_ref().is_some_and(|ssh| !ssh.is_over());
+            let client = match ssh.wait_for(works).await {
+                Ok(client) => client.clone(),
+                Err(_) => return,
+            };
+            let Some(client) = client else { continue };
+            if lost {
+                ui.line("The SSH connection to hosts and sockets behind the workspace is back");
+            }
+            let why = how(client.ended().await);
+            if tunnel.borrow().is_none() {
+                return;
+            }
+            lost = true;
+            ui.warn(format_args!(
+                "the SSH connection to hosts and sockets behind the workspace is lost ({why}); the \
+                 next connection there makes it anew"
+            ));
+        }
     }
 
     /// An SSH connection of one's own.
@@ -82,6 +114,45 @@ impl Way {
             Ok(connected) => connected,
             Err(_) => Err(late("the agent's SSH server did not answer", limit)),
         }
+    }
+}
+
+/// Says of every way when its shared SSH connection is lost and the tunnel is not.
+pub(super) async fn tell_of_losses(
+    mut ways: watch::Receiver<Option<Arc<Way>>>,
+    tunnel: watch::Receiver<Option<Arc<dyn Tunnel>>>,
+    ui: Ui,
+) {
+    while let Some(way) = next(&mut ways).await {
+        let over = async {
+            way.tell_of_losses(&tunnel, &ui).await;
+            // The tunnel is gone; so will be the way.
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = over => {}
+            () = replaced(&mut ways, &way) => {}
+        }
+    }
+}
+
+/// The way there is, or the next one; `None` when there never will be one.
+pub(super) async fn next(ways: &mut watch::Receiver<Option<Arc<Way>>>) -> Option<Arc<Way>> {
+    ways.wait_for(Option::is_some).await.ok().and_then(|way| way.clone())
+}
+
+/// Waits until the way is gone or another is in its place.
+pub(super) async fn replaced(ways: &mut watch::Receiver<Option<Arc<Way>>>, way: &Arc<Way>) {
+    let same = |now: &Option<Arc<Way>>| now.as_ref().is_some_and(|now| Arc::ptr_eq(now, way));
+    // An error means that there will be no other.
+    let _ = ways.wait_for(|now| !same(now)).await;
+}
+
+/// How an SSH connection ended, for a sentence.
+pub(super) fn how(ended: Result<(), coderctl_ssh::Error>) -> String {
+    match ended {
+        Ok(()) => "the agent has closed it".to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 
