@@ -121,8 +121,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l events -d '
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l events-fd -d 'Inherited descriptor for that; text stays on stderr then' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -l http-timeout -d 'Time limit of each request to the server' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logout" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s o -l output -d 'How to show it' -r -f -a "text\t'A sentence'
-json\t'For programs'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -s o -l output -d 'How to show it' -r -f -a "text\t''
+json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand whoami" -l token -d 'Session token; the variable keeps it out of the process list' -r
@@ -245,9 +245,9 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l network-info-d
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l network-info-interval -d 'How often it is written; 5s unless given' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l workspace-poll-interval -d 'Accepted for older configurations' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l force-new-tunnel -d 'Accepted: a tunnel of our own is always used' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s G -l forward-gpg -d 'Forward the GPG agent; not supported yet' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s c -l container -d 'Container in the workspace; not supported yet' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l container-user -d 'User in that container' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s G -l forward-gpg -d 'Let programs in the workspace use the keys of the GPG agent that runs here' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -s c -l container -d 'Container of the workspace to run it in, by name or id' -r
+complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l container-user -d 'User to be in that container' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l timeout -d 'For everything until it is ready' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l start-timeout -d 'For the workspace to start' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand ssh" -l agent-timeout -d 'For the agent to connect; 10m unless given' -r
@@ -337,8 +337,8 @@ auto\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l wait-remote -d 'Be ready only when all places that TCP forwards lead to accept a connection; fail if they do not within this time of the first tunnel' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l ready-file -d 'Write a JSON line to this file when ready, and remove it at the end' -r -F
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l ready-fd -d 'Write a JSON line to this inherited descriptor when ready' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s o -l output -d 'What to write to standard output when ready' -r -f -a "text\t'Nothing'
-json\t'One line with all forwards'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -s o -l output -d 'What to write to standard output when ready: nothing, or one line with all forwards' -r -f -a "text\t''
+json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l once -d 'End with the reason\'s exit code when the tunnel is lost, instead of waiting for it to come back' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l restart -d 'Start the workspace again when somebody stops it meanwhile' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand port-forward" -l timeout -d 'For everything until it is ready' -r
@@ -380,8 +380,8 @@ auto\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l wait-remote -d 'Be ready only when all places that TCP forwards lead to accept a connection; fail if they do not within this time of the first tunnel' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l ready-file -d 'Write a JSON line to this file when ready, and remove it at the end' -r -F
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l ready-fd -d 'Write a JSON line to this inherited descriptor when ready' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s o -l output -d 'What to write to standard output when ready' -r -f -a "text\t'Nothing'
-json\t'One line with all forwards'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -s o -l output -d 'What to write to standard output when ready: nothing, or one line with all forwards' -r -f -a "text\t''
+json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l once -d 'End with the reason\'s exit code when the tunnel is lost, instead of waiting for it to come back' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l restart -d 'Start the workspace again when somebody stops it meanwhile' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand tunnel" -l timeout -d 'For everything until it is ready' -r
@@ -415,8 +415,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s r -l recursive 
 complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s p -l preserve -d 'Keep permissions and times' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l resume -d 'Go on where an earlier copy ended, and pass over files that are whole; implies -p' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s f -l force -d 'Replace files that are there' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s o -l output -d 'What to write to standard output at the end' -r -f -a "text\t'Nothing'
-json\t'What became of it'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -s o -l output -d 'What to write to standard output at the end: nothing, or what became of it' -r -f -a "text\t''
+json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l disable-autostart -d 'Do not start a stopped workspace' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l timeout -d 'For everything until it is ready' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand cp" -l start-timeout -d 'For the workspace to start' -r
@@ -736,8 +736,8 @@ complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -l http-timeout 
 complete -c coderctl -n "__fish_coderctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s f -l follow -d 'Go on as they are written' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s n -l build-number -d 'Number of the build; 0 is the latest, -1 the one before' -r
-complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s o -l output -d 'How to show them' -r -f -a "text\t'One line of text for each'
-json\t'One object on a line for each'"
+complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -s o -l output -d 'How to show them' -r -f -a "text\t''
+json\t''"
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l header -d 'Header for every request, as `name=value`; repeatable [env: CODER_HEADER]' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l url -d 'URL of the Coder deployment' -r
 complete -c coderctl -n "__fish_coderctl_using_subcommand logs" -l token -d 'Session token; the variable keeps it out of the process list' -r

@@ -25,8 +25,6 @@ use rustix::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd};
 
-use crate::error::{self, CommandError};
-
 /// Bytes that a pipe takes without blocking once it is writable at all (PIPE_BUF of Linux).
 const PIECE: usize = 4096;
 
@@ -66,23 +64,6 @@ impl Streams {
             stdout: Local::writer(rustix::stdio::stdout())?,
             stderr: Local::writer(rustix::stdio::stderr())?,
         })
-    }
-}
-
-/// Opens the standard streams, unless others were given.
-pub(super) fn prepare(streams: &mut Option<Streams>) -> Result<(), CommandError> {
-    *streams = Some(take(streams)?);
-    Ok(())
-}
-
-/// The streams that were given, else the standard ones.
-pub(super) fn take(streams: &mut Option<Streams>) -> Result<Streams, CommandError> {
-    match streams.take() {
-        Some(streams) => Ok(streams),
-        None => Streams::standard().map_err(|error| {
-            let error = anyhow::Error::new(error).context("cannot use the standard streams");
-            CommandError::new(error::Kind::Local, error)
-        }),
     }
 }
 

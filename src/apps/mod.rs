@@ -5,10 +5,14 @@
 //! to close once, and ends with an [`End`]. Apps know the [`Tunnel`] trait and nothing below it.
 
 pub mod accompanied;
+mod agent_api;
+pub mod containers;
 pub mod cp;
 pub mod forward_spec;
+pub mod gpg;
 pub mod local;
 pub mod network_info;
+mod once;
 pub mod ping;
 pub mod port_forward;
 pub mod remote;
@@ -19,7 +23,10 @@ pub mod sessions;
 mod sftp;
 pub mod speedtest;
 pub mod stdio;
+pub mod streamed;
 pub mod terminal;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{
     collections::BTreeMap, fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc,

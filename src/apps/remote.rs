@@ -1,15 +1,10 @@
 //! `ssh NAME` and `ssh NAME -- COMMAND`: a shell or a command in the workspace, as if it ran here.
 
-use std::path::PathBuf;
+use std::{future::Future, path::PathBuf};
 
 use coderctl_ssh::Request;
 
-use super::{
-    App, BoxFuture, Context, End,
-    local::{self, Streams},
-    session,
-};
-use crate::{error::CommandError, ui::Ui};
+use super::{Context, End, containers::Container, local::Streams, session, streamed::OnStreams};
 
 /// What is asked of the workspace, and how it is carried here.
 #[derive(Debug)]
@@ -19,12 +14,12 @@ pub struct Remote {
     pub(super) tty: bool,
     pub(super) agent: Option<PathBuf>,
     pub(super) escape: Option<u8>,
-    streams: Option<Streams>,
+    pub(super) container: Option<Container>,
 }
 
 impl Remote {
     fn new(request: Request, tty: bool) -> Self {
-        Self { request, env: Vec::new(), tty, agent: None, escape: None, streams: None }
+        Self { request, env: Vec::new(), tty, agent: None, escape: None, container: None }
     }
 
     /// A login shell. With a terminal there, the local one is in raw mode meanwhile, if there is
@@ -62,25 +57,16 @@ impl Remote {
         self
     }
 
-    /// Uses other streams than those of the process.
+    /// In this container of the workspace.
     #[must_use]
-    pub fn with_streams(mut self, streams: Streams) -> Self {
-        self.streams = Some(streams);
+    pub fn in_container(mut self, container: Option<Container>) -> Self {
+        self.container = container;
         self
     }
 }
 
-impl App for Remote {
-    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async move { local::prepare(&mut self.streams) })
-    }
-
-    fn run(mut self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(async move {
-            match local::take(&mut self.streams) {
-                Ok(streams) => session::run(*self, streams, context).await,
-                Err(error) => End::Failed(error),
-            }
-        })
+impl OnStreams for Remote {
+    fn run(self, streams: Streams, context: Context) -> impl Future<Output = End> + Send {
+        session::run(self, streams, context)
     }
 }

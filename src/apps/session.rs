@@ -33,7 +33,10 @@ use tokio::{sync::watch, time::timeout};
 
 pub(super) use self::carry::finish;
 use self::carry::{Carrier, Terminal};
-use super::{Context, End, Event, Stream, Tunnel, local::Streams, remote::Remote, terminal};
+use super::{
+    Context, End, Event, Stream, Tunnel, containers::Container, local::Streams, remote::Remote,
+    terminal,
+};
 use crate::{
     config::dial_timeout,
     error::{CommandError, Kind},
@@ -45,6 +48,9 @@ pub const PORT: u16 = 1;
 /// How long the SSH handshake may take: eight round trips of a very bad link, and an agent that
 /// is busy starting.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// The status of a session that the agent could not set up; some say no more than that
+/// (coder/coder: agent/agentssh/agentssh.go, `MagicSessionErrorCode`).
+const NOT_SET_UP: u8 = 229;
 /// After how long a silence the SSH server is asked whether it is still there; it is given up after
 /// four of them, a minute. The tunnel below notices its own loss sooner; this is for a server that
 /// hangs, or forgot us.
@@ -111,16 +117,24 @@ pub(super) async fn reach(
 /// Runs a session from the attachment of the tunnel to its end.
 pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> End {
     let Context { mut tunnel, mut close, mut signals, events, ui } = context;
+    let container = remote.container.as_ref();
+    let told = container.into_iter().flat_map(Container::variables);
     let options = Options {
-        env: remote.env.clone(),
+        env: remote.env.iter().cloned().chain(told).collect(),
         pty: remote.tty.then(terminal::pty),
         agent: remote.agent.is_some(),
         request: remote.request.clone(),
     };
     let opened = async {
         let dialled = attached(&mut tunnel).await?;
+        let found_and_opened = async {
+            if let Some(container) = container {
+                container.find(&*dialled).await?;
+            }
+            open(&*dialled, options).await
+        };
         tokio::select! {
-            opened = open(&*dialled, options) => opened,
+            opened = found_and_opened => opened,
             () = detached(&mut tunnel) => {
                 Err(CommandError::msg(Kind::Tunnel, "the tunnel broke before the session began"))
             }
@@ -152,6 +166,9 @@ pub(super) async fn run(remote: Remote, streams: Streams, context: Context) -> E
         }
     };
     drop(suspended);
+    if remote.container.is_some() && matches!(end, End::Done(NOT_SET_UP)) {
+        ui.warn("the agent could not set the session up in the container; its log says why");
+    }
     let _ = events.send(Event::Closed);
     end
 }

@@ -3,24 +3,18 @@
 //! The agent of this repository lists them in its HTTP API, on port 4 of the tunnel, as
 //! `GET /api/v0/terminals`. No other agent has such a list, and one without it says 404.
 
-use bytes::Bytes;
-use coderctl_transport::{self as transport, Limits};
-use http::{Request, StatusCode, header};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{
-    App, BoxFuture, Context, End, Event, Tunnel,
-    session::{AGE, BUSY, asked, attached, detached, ended_by, lost, reach},
-};
+use super::{App, BoxFuture, Context, End, agent_api::List, once};
 use crate::{
     error::{CommandError, Kind},
     ui::Ui,
 };
 
-/// The agent's port for its HTTP API (coder/coder: `AgentHTTPAPIServerPort`).
-const PORT: u16 = 4;
+const LIST: List = List { path: "/api/v0/terminals", what: "sessions" };
 
 /// A session, as its agent tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -54,52 +48,11 @@ impl Sessions {
 
 impl App for Sessions {
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(run(self.show, context))
+        Box::pin(once::run(context, async move |tunnel, ui| {
+            let answer = LIST.ask(&*tunnel).await?;
+            (self.show)(&ui, &understood(answer.status(), answer.body())?)
+        }))
     }
-}
-
-async fn run(show: Show, context: Context) -> End {
-    let Context { mut tunnel, mut close, mut signals, events, ui } = context;
-    let way = match attached(&mut tunnel).await {
-        Ok(way) => way,
-        Err(error) => return End::Failed(error),
-    };
-    // The driver may be gone, and with it the one who listens.
-    let _ = events.send(Event::Up);
-    tokio::select! {
-        listed = list(&*way) => match listed.and_then(|listed| show(&ui, &listed)) {
-            Ok(code) => End::Done(code),
-            Err(error) => End::Failed(error),
-        },
-        () = asked(&mut close) => End::Done(0),
-        Some(signal) = signals.recv() => End::Done(ended_by(signal)),
-        () = detached(&mut tunnel) => lost(None),
-    }
-}
-
-async fn list(tunnel: &dyn Tunnel) -> Result<Vec<Session>, CommandError> {
-    let stream = reach(tunnel, PORT, "the agent's HTTP API").await?;
-    let request = Request::get("/api/v0/terminals")
-        .header(header::HOST, "workspace")
-        .header(header::CONNECTION, "close")
-        .body(Bytes::new())
-        .map_err(|error| CommandError::new(Kind::Other, error))?;
-    let answer = transport::call(Box::new(stream), "the agent", request, Limits::default()).await;
-    let answer = answer.map_err(broken)?;
-    understood(answer.status(), answer.body())
-}
-
-/// No whole answer.
-fn broken(error: transport::Error) -> CommandError {
-    let (kind, hint) = if matches!(error, transport::Error::Timeout { .. }) {
-        (Kind::Timeout, BUSY)
-    } else if matches!(error, transport::Error::Broken { .. }) {
-        (Kind::Tunnel, BUSY)
-    } else {
-        (Kind::Protocol, AGE)
-    };
-    let error = anyhow::Error::new(error).context("the agent does not list its sessions");
-    CommandError::new(kind, error).hint(hint)
 }
 
 /// What an answer says.
@@ -111,15 +64,7 @@ fn understood(status: StatusCode, body: &[u8]) -> Result<Vec<Session>, CommandEr
              `coderctl ssh WORKSPACE --session NAME`",
         ));
     }
-    if status != StatusCode::OK {
-        let text = format!("the agent does not list its sessions: it answers {status}");
-        return Err(CommandError::msg(Kind::Protocol, text).hint(AGE));
-    }
-    let mut listed: Vec<Session> = serde_json::from_slice(body).map_err(|error| {
-        let error = anyhow::Error::new(error);
-        let error = error.context("the agent's list of sessions cannot be understood");
-        CommandError::new(Kind::Protocol, error).hint(AGE)
-    })?;
+    let mut listed: Vec<Session> = LIST.read(status, body)?;
     listed.sort_by_key(|session| session.created_at);
     Ok(listed)
 }

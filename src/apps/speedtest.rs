@@ -13,10 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{
-    App, BoxFuture, Context, End, Event, Path, Stream, Tunnel, report,
-    session::{asked, attached, detached, ended_by, lost},
-};
+use super::{App, BoxFuture, Context, End, Path, Stream, Tunnel, once, report};
 use crate::{
     error::{CommandError, Kind},
     ui::{Ui, escape},
@@ -106,26 +103,9 @@ impl SpeedTest {
 
 impl App for SpeedTest {
     fn run(self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(run(self.options, context))
-    }
-}
-
-async fn run(options: Options, context: Context) -> End {
-    let Context { mut tunnel, mut close, mut signals, events, ui } = context;
-    let way = match attached(&mut tunnel).await {
-        Ok(way) => way,
-        Err(error) => return End::Failed(error),
-    };
-    // The driver may be gone, and with it the one who listens.
-    let _ = events.send(Event::Up);
-    tokio::select! {
-        ended = tests(&options, &*way, &ui) => match ended {
-            Ok(()) => End::Done(0),
-            Err(error) => End::Failed(error),
-        },
-        () = asked(&mut close) => End::Done(0),
-        Some(signal) = signals.recv() => End::Done(ended_by(signal)),
-        () = detached(&mut tunnel) => lost(None),
+        Box::pin(once::run(context, async move |tunnel, ui| {
+            tests(&self.options, &*tunnel, &ui).await.map(|()| 0)
+        }))
     }
 }
 

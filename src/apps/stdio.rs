@@ -12,6 +12,7 @@
 //! | a signal otherwise | 128 + its number |
 
 use std::{
+    future::Future,
     io,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -23,14 +24,14 @@ use tokio::{
 };
 
 use super::{
-    App, BoxFuture, Context, End, Event, Stream,
-    local::{self, Local, Streams},
+    Context, End, Event, Stream,
+    local::{Local, Streams},
     session::{asked, attached, detached, dial, ended_by, lost},
+    streamed::OnStreams,
 };
 use crate::{
     error::{CommandError, Kind},
     signal::Signal,
-    ui::Ui,
 };
 
 /// Bytes carried at once in each direction: two full SSH packets; a pipe holds no more.
@@ -38,39 +39,13 @@ const BUFFER: usize = 64 * 1024;
 /// How long the end of our side may take to be told.
 const GOODBYE: Duration = Duration::from_millis(250);
 
-/// The app behind `ssh --stdio`.
-#[derive(Debug, Default)]
-pub struct Stdio {
-    streams: Option<Streams>,
-}
+/// What runs behind `ssh --stdio`.
+#[derive(Debug)]
+pub struct Stdio;
 
-impl Stdio {
-    /// On the process's standard streams.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Uses other streams than those of the process.
-    #[must_use]
-    pub fn with_streams(mut self, streams: Streams) -> Self {
-        self.streams = Some(streams);
-        self
-    }
-}
-
-impl App for Stdio {
-    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async move { local::prepare(&mut self.streams) })
-    }
-
-    fn run(mut self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(async move {
-            match local::take(&mut self.streams) {
-                Ok(streams) => run(streams, context).await,
-                Err(error) => End::Failed(error),
-            }
-        })
+impl OnStreams for Stdio {
+    fn run(self, streams: Streams, context: Context) -> impl Future<Output = End> + Send {
+        run(streams, context)
     }
 }
 

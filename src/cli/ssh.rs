@@ -14,12 +14,15 @@ use crate::{
     apps::{
         App,
         accompanied::Accompanied,
+        containers::Container,
         forward_spec::{self, Forward, Specs},
+        gpg::Gpg,
         network_info::NetworkInfo,
         port_forward::PortForward,
         remote::Remote,
         session::resumable::Resumable,
         stdio::Stdio,
+        streamed::Streamed,
     },
     error::{CommandError, Kind},
     tunnel::{self, Request, Wait},
@@ -47,7 +50,12 @@ const EXAMPLES: &str = "Examples:
 /// they end with it. On a terminal, `~.` at the beginning of a line ends the connection and `~?`
 /// lists the other escapes. A workspace that has not answered for a minute is given up, with status
 /// 255. A session with a name is no connection's: the agent keeps its terminal for some minutes
-/// without anybody (5 upstream), and shows the last of it to who comes back. It has no exit status.
+/// without anybody (5 upstream), and shows the last of it to who comes back. How its program ended is
+/// told by coderctl's agent alone; with another one the exit code is 0.
+///
+/// --forward-gpg takes the public keys and the trust in their owners over and ends a GPG agent that runs
+/// in the workspace; GnuPG has to be installed on both sides. With --container the session runs in a container of the workspace; a command there needs -t where
+/// Coder's own agent runs.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -77,7 +85,7 @@ pub(super) struct Args {
     /// Terminal of this name, which goes on in the workspace when the connection is lost or left; it
     /// is come back to by itself, and by the same name from anywhere
     #[arg(long, value_name = "NAME", conflicts_with_all = [
-        "stdio", "tty", "no_tty", "no_command", "env", "env_file", "forward_agent",
+        "stdio", "tty", "no_tty", "no_command", "env", "env_file", "forward_agent", "forward_gpg",
     ])]
     session: Option<String>,
 
@@ -160,16 +168,16 @@ pub(super) struct Args {
     #[arg(long, hide = true)]
     force_new_tunnel: bool,
 
-    /// Forward the GPG agent; not supported yet
-    #[arg(short = 'G', long, env = "CODER_SSH_FORWARD_GPG", hide = true)]
+    /// Let programs in the workspace use the keys of the GPG agent that runs here
+    #[arg(short = 'G', long, env = "CODER_SSH_FORWARD_GPG")]
     forward_gpg: bool,
 
-    /// Container in the workspace; not supported yet
-    #[arg(short, long, value_name = "CONTAINER", hide = true)]
+    /// Container of the workspace to run it in, by name or id
+    #[arg(short, long, value_name = "CONTAINER", conflicts_with = "no_command")]
     container: Option<String>,
 
-    /// User in that container
-    #[arg(long, value_name = "USER", hide = true)]
+    /// User to be in that container
+    #[arg(long, value_name = "USER", requires = "container", hide_short_help = true)]
     container_user: Option<String>,
 
     #[command(flatten)]
@@ -247,7 +255,7 @@ impl Args {
                 return Err(CommandError::msg(Kind::Usage, text)
                     .hint("give -L, -R and -D to OpenSSH itself"));
             }
-            Box::new(Stdio::new())
+            Box::new(Streamed::new(Stdio))
         } else if forwards.is_empty() {
             if self.no_command {
                 return Err(CommandError::msg(
@@ -256,7 +264,7 @@ impl Args {
                 )
                 .hint("name a forward with -L, -R or -D"));
             }
-            self.session(&environment.ui)?
+            self.with_gpg(self.session(&environment.ui)?)
         } else {
             let mut forwards = PortForward::new(forwards, &self.workspace);
             if let Some(inside) = environment.shared_host {
@@ -266,7 +274,7 @@ impl Args {
                 true => Box::new(forwards),
                 false => {
                     let session = self.session(&environment.ui)?;
-                    Box::new(Accompanied::new(session, forwards))
+                    self.with_gpg(Box::new(Accompanied::new(session, forwards)))
                 }
             }
         };
@@ -294,22 +302,12 @@ impl Args {
     }
 
     fn session(&self, ui: &Ui) -> Result<Box<dyn App>, CommandError> {
-        if self.forward_gpg {
-            let text = "--forward-gpg (-G) is not supported yet";
-            return Err(CommandError::msg(Kind::Usage, text).hint(
-                "its socket can be forwarded: -R /REMOTE/S.gpg-agent:/LOCAL/S.gpg-agent.extra, \
-                 the paths that gpgconf --list-dirs tells",
-            ));
-        }
-        if self.container.as_ref().is_some_and(|container| !container.is_empty()) {
-            return Err(CommandError::msg(Kind::Usage, "--container (-c) is not supported yet"));
-        }
         // As OpenSSH does: one line, words parted by single blanks, quoting left to the user.
         let line = self.command.join(" ");
         if let Some(name) = &self.session {
             let session = Resumable::new(name, line, self.escape_char.0)
                 .map_err(|error| CommandError::new(Kind::Usage, error))?;
-            return Ok(Box::new(session));
+            return Ok(Box::new(Streamed::new(session.in_container(self.container()))));
         }
         let settings = global::list("CODER_SSH_ENV", &self.env)?;
         let env = variables::read(&self.env_file, &settings)?;
@@ -318,7 +316,22 @@ impl Args {
             false => Remote::command(line, self.tty),
         };
         let session = session.with_env(env).with_agent(self.agent(ui));
-        Ok(Box::new(session.with_escape(self.escape_char.0)))
+        let session = session.with_escape(self.escape_char.0).in_container(self.container());
+        Ok(Box::new(Streamed::new(session)))
+    }
+
+    fn with_gpg(&self, session: Box<dyn App>) -> Box<dyn App> {
+        match self.forward_gpg {
+            true => Box::new(Gpg::new(session, &self.workspace)),
+            false => session,
+        }
+    }
+
+    /// The container to run it in.
+    fn container(&self) -> Option<Container> {
+        let named = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let name = named(&self.container)?;
+        Some(Container { name, user: named(&self.container_user) })
     }
 
     /// The socket of the authentication agent to forward.

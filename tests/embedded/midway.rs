@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Balancer, Client, LONGEST, Options, Running, Server, ask, id, local_port, reverse, service,
-    until,
+    Balancer, Client, LONGEST, Options, Running, Server, Terminal, ask, id, local_port, reverse,
+    service, until,
 };
 
 /// A session that gives back what it is told.
@@ -279,6 +279,28 @@ fn a_named_session_follows_an_agent_that_is_killed_and_started_again() {
     terminal.wait_for("connection lost, coming back to the session");
     terminal.types_until("echo back-${KEPT:-anew}; exit\n", "back-anew");
     assert_eq!(terminal.finish(), Some(0));
+}
+
+#[test]
+fn a_named_session_goes_on_when_its_server_and_relay_come_back() {
+    let mut apart = Apart::new();
+    let relayed = [
+        ("CODER_URL", apart.client.url.as_str()),
+        ("CODER_SESSION_TOKEN", apart.client.token.as_str()),
+        ("CODER_DISABLE_DIRECT_CONNECTIONS", "true"),
+    ];
+    let command = "echo up; read a; echo got-$a; read b; exit $b";
+    let line = ["ssh", "dev", "--session", "work", "--", command];
+    let mut terminal = Terminal::start(apart.client.home.path(), &relayed, &line, (24, 80));
+    terminal.wait_for("up");
+    apart.balancer.lead_to_all(&[]);
+    apart.server.as_mut().unwrap().kill();
+    // On its way until there is one again.
+    terminal.types("one\n");
+    apart.restart_server();
+    terminal.wait_for("got-one");
+    terminal.types("9\n");
+    assert_eq!(terminal.finish(), Some(9));
 }
 
 #[test]

@@ -263,6 +263,19 @@ fn a_named_session_is_come_back_to() {
 }
 
 #[test]
+fn the_status_of_a_named_session_is_its_programs() {
+    let server = Server::with_dev();
+    for (does, status) in [("exit $a", 7), ("kill -TERM $$", 143)] {
+        let command = format!("echo up; read a; {does}");
+        let line = ["ssh", "dev", "--session", "work", "--", &command];
+        let mut terminal = server.terminal(&line, (24, 80));
+        terminal.wait_for("up");
+        terminal.types("7\n");
+        assert_eq!(terminal.finish(), Some(status));
+    }
+}
+
+#[test]
 fn sessions_are_listed_while_their_programs_run() {
     let server = Server::with_dev();
     let list = ["sessions", "dev", "-o", "json"];

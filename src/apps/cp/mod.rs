@@ -213,7 +213,7 @@ impl Copy {
                 (false, _) => error,
                 (true, true) => error.hint("the same command goes on where it ended"),
                 (true, false) => {
-                    error.hint("with --resume a copy goes on where an earlier one ended")
+                    error.hint("a copy with --resume can be gone on with when it is broken off")
                 }
             });
         }

@@ -6,56 +6,20 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
-
 use super::*;
 use crate::{
-    apps::{Datagrams, Spliced, Stream},
+    apps::testing::{Running, Stub},
     signal::Signal,
-    ui::{self, Capture},
 };
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A tunnel that answers each ping as the next row says.
-struct Script(Mutex<VecDeque<Row>>);
-
+/// How a ping is answered.
 #[derive(Clone)]
 struct Row {
     after: Duration,
     outcome: Result<Duration, io::ErrorKind>,
     path: Path,
-}
-
-impl Tunnel for Script {
-    fn dial(&self, _: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
-    }
-
-    fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
-        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
-    }
-
-    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
-        let row = self.0.lock().unwrap().front().cloned();
-        Box::pin(async move {
-            let Some(row) = row else { return std::future::pending().await };
-            tokio::time::sleep(row.after).await;
-            row.outcome.map_err(io::Error::from)
-        })
-    }
-
-    fn path(&self) -> Path {
-        self.0.lock().unwrap().pop_front().map_or(Path::None, |row| row.path)
-    }
 }
 
 fn relay() -> Path {
@@ -81,41 +45,23 @@ fn options() -> Options {
     }
 }
 
-struct Run {
-    app: JoinHandle<End>,
-    signals: mpsc::Sender<Signal>,
-    close: watch::Sender<bool>,
-    _tunnel: watch::Sender<Option<Arc<dyn Tunnel>>>,
-    _events: mpsc::UnboundedReceiver<Event>,
-    said: Capture,
-}
-
-fn start(options: Options, rows: Vec<Row>) -> Run {
-    let tunnel: Arc<dyn Tunnel> = Arc::new(Script(Mutex::new(rows.into())));
-    let (tunnel, tunnel_out) = watch::channel(Some(tunnel));
-    let (close, close_out) = watch::channel(false);
-    let (signals, signals_out) = mpsc::channel(2);
-    let (events_in, events) = mpsc::unbounded_channel();
-    let (ui, said) = Ui::captured(ui::Options::default());
-    let context = Context {
-        tunnel: tunnel_out,
-        close: close_out,
-        signals: signals_out,
-        events: events_in,
-        ui,
-    };
-    let app = tokio::spawn(Box::new(Ping::new(options)).run(context));
-    Run { app, signals, close, _tunnel: tunnel, _events: events, said }
-}
-
-impl Run {
-    async fn end(&mut self) -> End {
-        (&mut self.app).await.unwrap()
-    }
-
-    fn stdout(&self) -> String {
-        String::from_utf8(self.said.stdout()).unwrap()
-    }
+/// Each ping is answered as the next row says.
+fn start(options: Options, rows: Vec<Row>) -> Running {
+    let rows = Arc::new(Mutex::new(VecDeque::from(rows)));
+    let next = Arc::clone(&rows);
+    let stub = Stub::refusing()
+        .pinged(move || {
+            let row = next.lock().unwrap().front().cloned();
+            Box::pin(async move {
+                let Some(row) = row else { return std::future::pending().await };
+                tokio::time::sleep(row.after).await;
+                row.outcome.map_err(io::Error::from)
+            })
+        })
+        .on_path(move || rows.lock().unwrap().pop_front().map_or(Path::None, |row| row.path));
+    let run = Running::start(Ping::new(options));
+    run.attach(stub);
+    run
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +70,7 @@ async fn each_ping_is_a_line_and_the_summary_comes_last() {
     let gone = Row { after: MS, outcome: Err(io::ErrorKind::NotConnected), path: Path::None };
     let rows = vec![pong(40, relay()), silence, gone, pong(2, direct()), pong(4, direct())];
     let mut run = start(Options { count: Some(5), ..options() }, rows);
-    assert!(matches!(run.end().await, End::Done(0)));
+    assert_eq!(run.code().await, 0);
     assert_eq!(
         run.stdout(),
         "pong from dev by relay coder\\x1b[2J in 40.000 ms
@@ -143,7 +89,7 @@ async fn a_signal_ends_it_with_what_there_is() {
     let mut run = start(options(), vec![pong(1, relay()); 3]);
     tokio::time::sleep(3500 * MS).await;
     run.signals.send(Signal::Interrupt).await.unwrap();
-    assert!(matches!(run.end().await, End::Done(0)));
+    assert_eq!(run.code().await, 0);
     assert!(run.stdout().contains("\n3 sent, 3 received, 0 % lost\n"), "{}", run.stdout());
 }
 
@@ -151,14 +97,14 @@ async fn a_signal_ends_it_with_what_there_is() {
 async fn without_an_answer_it_is_a_failure() {
     let silence = Row { after: 3_600_000 * MS, outcome: Ok(MS), path: relay() };
     let mut run = start(Options { count: Some(2), ..options() }, vec![silence.clone(); 2]);
-    let End::Failed(error) = run.end().await else { panic!("no error") };
+    let error = run.error().await;
     assert_eq!((error.kind, error.to_string()), (Kind::Remote, "no ping was answered".to_owned()));
     assert!(run.stdout().ends_with("2 sent, 0 received, 100 % lost\n"), "{}", run.stdout());
 
     let mut run = start(options(), vec![silence]);
     tokio::time::sleep(7000 * MS).await;
     run.signals.send(Signal::Terminate).await.unwrap();
-    assert!(matches!(run.end().await, End::Done(143)));
+    assert_eq!(run.code().await, 143);
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,7 +112,7 @@ async fn asked_to_close_it_sums_up() {
     let mut run = start(options(), vec![pong(1, relay())]);
     tokio::time::sleep(100 * MS).await;
     run.close.send_replace(true);
-    assert!(matches!(run.end().await, End::Done(0)));
+    assert_eq!(run.code().await, 0);
     assert!(run.stdout().contains("1 sent, 1 received"), "{}", run.stdout());
 }
 
@@ -175,7 +121,7 @@ async fn as_json_it_is_one_document() {
     let silence = Row { after: MS, outcome: Err(io::ErrorKind::TimedOut), path: relay() };
     let rows = vec![pong(40, relay()), silence, pong(2, direct())];
     let mut run = start(Options { count: Some(3), json: true, ..options() }, rows);
-    assert!(matches!(run.end().await, End::Done(0)));
+    assert_eq!(run.code().await, 0);
     let seen: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
     let by_relay = serde_json::json!({"kind": "relay", "relay": "coder\u{1b}[2J", "address": null});
     let directly =
@@ -204,7 +150,7 @@ async fn as_json_it_is_one_document() {
 async fn lines_may_begin_with_the_time() {
     let options = Options { count: Some(1), time: Some(TimeZone::UTC), ..options() };
     let mut run = start(options, vec![pong(1, relay())]);
-    assert!(matches!(run.end().await, End::Done(0)));
+    assert_eq!(run.code().await, 0);
     let seen = run.stdout();
     let (time, rest) = seen.split_once(' ').unwrap();
     assert!(time.ends_with("+00:00") && time.parse::<jiff::Timestamp>().is_ok(), "{seen}");

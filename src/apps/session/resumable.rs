@@ -5,12 +5,17 @@
 //! keys and sizes as JSON, and gives what the terminal shows. Whoever names the same id comes back to
 //! the same terminal, and is shown the last of it again.
 //!
-//! Here it comes back by itself, over every tunnel that follows a lost one. An agent says no more of
-//! the end than that there is one, so the status is 0.
+//! Here it comes back by itself, over every tunnel that follows a lost one. The protocol says no more
+//! of the end than that there is one. The agent of this repository is asked how the program ended
+//! (`GET /api/v0/terminals/ID`): its status is passed on, and what has ended while the connection was
+//! lost is not begun again. Where another agent runs, the status is 0, and who ran a command is told
+//! that it may not be its own.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use coderctl_transport as transport;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
@@ -26,8 +31,10 @@ use super::{
 };
 use crate::{
     apps::{
-        App, BoxFuture, Context, End, Event, Stream, Tunnel,
-        local::{self, Local, Streams},
+        Context, End, Event, Stream, Tunnel, agent_api,
+        containers::Container,
+        local::{Local, Streams},
+        streamed::OnStreams,
         terminal,
     },
     error::{CommandError, Kind},
@@ -40,6 +47,10 @@ const PORT: u16 = 2;
 
 /// How long the agent may take to be connected to.
 const DIAL: Duration = Duration::from_secs(30);
+
+/// How long it may take the agent to tell of a terminal: it waits some seconds itself for a program
+/// that is about to end.
+const ASK: Duration = Duration::from_secs(10);
 
 /// Pauses before a connection that broke over a tunnel that stands is made again, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -59,7 +70,7 @@ pub struct Resumable {
     id: Uuid,
     command: String,
     escape: Option<u8>,
-    streams: Option<Streams>,
+    container: Option<Container>,
 }
 
 /// A name that cannot be one.
@@ -95,29 +106,20 @@ impl Resumable {
     /// # Errors
     /// A name that cannot be one.
     pub fn new(name: &str, command: String, escape: Option<u8>) -> Result<Self, NameError> {
-        Ok(Self { name: name.to_owned(), id: id(name)?, command, escape, streams: None })
+        Ok(Self { name: name.to_owned(), id: id(name)?, command, escape, container: None })
     }
 
-    /// Uses other streams than those of the process.
+    /// Begins in this container of the workspace.
     #[must_use]
-    pub fn with_streams(mut self, streams: Streams) -> Self {
-        self.streams = Some(streams);
+    pub fn in_container(mut self, container: Option<Container>) -> Self {
+        self.container = container;
         self
     }
 }
 
-impl App for Resumable {
-    fn prepare<'a>(&'a mut self, _: &'a Ui) -> BoxFuture<'a, Result<(), CommandError>> {
-        Box::pin(async move { local::prepare(&mut self.streams) })
-    }
-
-    fn run(mut self: Box<Self>, context: Context) -> BoxFuture<'static, End> {
-        Box::pin(async move {
-            match local::take(&mut self.streams) {
-                Ok(streams) => run(*self, streams, context).await,
-                Err(error) => End::Failed(error),
-            }
-        })
+impl OnStreams for Resumable {
+    fn run(self, streams: Streams, context: Context) -> impl Future<Output = End> + Send {
+        run(self, streams, context)
     }
 }
 
@@ -130,6 +132,10 @@ struct Init<'a> {
     height: u16,
     width: u16,
     command: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+    #[serde(rename = "ContainerUser", skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
 }
 
 /// What is said then.
@@ -172,7 +178,16 @@ async fn run(app: Resumable, streams: Streams, context: Context) -> End {
     drop(here);
     drop(suspended);
     match end {
-        Over::Ended => End::Done(0),
+        Over::Ended(Some(code)) => End::Done(code),
+        Over::Ended(None) => {
+            if !app.command.is_empty() {
+                ui.warn(
+                    "the command has ended; this workspace's agent does not tell how, so the exit \
+                     code is 0",
+                );
+            }
+            End::Done(0)
+        }
         Over::Left => {
             let name = &app.name;
             ui.line(format_args!("left the session; it goes on for a while: --session {name}"));
@@ -186,8 +201,8 @@ async fn run(app: Resumable, streams: Streams, context: Context) -> End {
 
 /// Why it is over.
 enum Over {
-    /// The terminal's program has ended.
-    Ended,
+    /// The terminal's program has ended, with this exit code where the agent tells it.
+    Ended(Option<u8>),
     /// It goes on without us.
     Left,
     Signal(Signal),
@@ -212,13 +227,14 @@ impl Here {
         let (mut before, mut pause) = (false, FIRST_PAUSE);
         loop {
             let connected = tokio::select! {
-                connected = connect(&mut self.tunnel, app) => connected,
+                connected = connect(&mut self.tunnel, app, !before) => connected,
                 over = interrupted(&mut self.close, &mut self.signals, &mut self.keys, &self.ui) => {
                     return over;
                 }
             };
             let mut stream = match connected {
-                Ok(stream) => stream,
+                Ok(Connected::Stream(stream)) => stream,
+                Ok(Connected::TooLate(code)) => return Over::Ended(Some(code)),
                 Err(error) if !before => return Over::Failed(error),
                 Err(error) => {
                     tracing::debug!(%error, "the session's terminal");
@@ -238,13 +254,36 @@ impl Here {
             // The driver may be gone, and with it the one who listens.
             let _ = events.send(Event::Up);
             let _ = events.send(Event::Opened);
-            let over = self.carry(&mut *stream).await;
+            let over = match self.carry(&mut *stream).await {
+                Some(Over::Ended(_)) => self.how_it_ended(app.id).await,
+                over => over,
+            };
             let _ = events.send(Event::Closed);
             match over {
                 Some(over) => return over,
                 None => self.ui.line("connection lost, coming back to the session"),
             }
             pause = FIRST_PAUSE;
+        }
+    }
+
+    /// What the end of a connection was. `None` is its loss: the program runs, or its agent is gone
+    /// as well.
+    async fn how_it_ended(&mut self, id: Uuid) -> Option<Over> {
+        let now = self.tunnel.borrow().clone()?;
+        tokio::select! {
+            fate = fate(&*now, id) => match fate {
+                Ok(Fate::Runs) => None,
+                Ok(Fate::Ended(code)) => Some(Over::Ended(Some(code))),
+                Ok(Fate::Unknown) => Some(Over::Ended(None)),
+                Err(error) => {
+                    tracing::debug!(%error, "the end of the session");
+                    None
+                }
+            },
+            () = asked(&mut self.close) => Some(Over::Left),
+            Some(signal) = self.signals.recv() => Some(Over::Signal(signal)),
+            () = detached(&mut self.tunnel) => None,
         }
     }
 
@@ -255,7 +294,7 @@ impl Here {
         loop {
             let said = tokio::select! {
                 read = from.read(&mut shown) => match read {
-                    Ok(0) => return Some(Over::Ended),
+                    Ok(0) => return Some(Over::Ended(None)),
                     Ok(count) => {
                         let written = async {
                             self.stdout.write_all(&shown[..count]).await?;
@@ -318,12 +357,82 @@ async fn interrupted(
     }
 }
 
-/// Waits for a tunnel, and connects to the terminal through it.
+/// What comes of connecting.
+enum Connected {
+    Stream(Box<dyn Stream>),
+    /// The program has ended meanwhile, with this exit code.
+    TooLate(u8),
+}
+
+/// What became of a terminal's program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Runs,
+    Ended(u8),
+    /// The agent does not tell.
+    Unknown,
+}
+
+/// What the agent of this repository answers.
+#[derive(Deserialize)]
+struct Status {
+    running: bool,
+    exit_code: Option<i32>,
+}
+
+/// Asks the agent what became of a terminal's program.
+///
+/// # Errors
+/// It did not answer.
+async fn fate(tunnel: &dyn Tunnel, id: Uuid) -> Result<Fate, CommandError> {
+    match timeout(ASK, agent_api::get(tunnel, &format!("/api/v0/terminals/{id}"))).await {
+        Ok(Ok(Ok(answer))) => Ok(told(answer.status(), answer.body())),
+        // Who refuses, or speaks otherwise, has nothing to tell.
+        Ok(Ok(Err(error))) if !matches!(error, transport::Error::Broken { .. }) => {
+            tracing::debug!(%error, "the agent's word on the session");
+            Ok(Fate::Unknown)
+        }
+        Ok(Err(error)) if error.kind == Kind::Remote => Ok(Fate::Unknown),
+        Ok(Ok(Err(error))) => Err(CommandError::new(Kind::Tunnel, error)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(CommandError::msg(Kind::Timeout, "no word on the session from its agent")),
+    }
+}
+
+/// What an answer says.
+fn told(status: StatusCode, body: &[u8]) -> Fate {
+    if status != StatusCode::OK {
+        return Fate::Unknown;
+    }
+    match serde_json::from_slice(body) {
+        Ok(Status { running: true, .. }) => Fate::Runs,
+        // No wrapping: 256 is no success.
+        Ok(Status { exit_code: Some(code), .. }) => {
+            Fate::Ended(u8::try_from(code).unwrap_or(u8::MAX))
+        }
+        Ok(Status { exit_code: None, .. }) => Fate::Unknown,
+        Err(error) => {
+            tracing::debug!(%error, "the agent's word on the session");
+            Fate::Unknown
+        }
+    }
+}
+
+/// Waits for a tunnel, and connects to the terminal through it. At first its container is looked
+/// for; the terminal may outlive it. Later it is asked whether there still is something to come back
+/// to: whoever names an id that is free begins anew.
 async fn connect(
     tunnel: &mut watch::Receiver<Option<Arc<dyn Tunnel>>>,
     app: &Resumable,
-) -> Result<Box<dyn Stream>, CommandError> {
+    at_first: bool,
+) -> Result<Connected, CommandError> {
     let now = attached(tunnel).await?;
+    if !at_first && let Fate::Ended(code) = fate(&*now, app.id).await? {
+        return Ok(Connected::TooLate(code));
+    }
+    if let Some(container) = app.container.as_ref().filter(|_| at_first) {
+        container.find(&*now).await?;
+    }
     let failed = |error: io::Error| {
         let kind = match error.kind() == io::ErrorKind::ConnectionRefused {
             true => Kind::Remote,
@@ -335,8 +444,16 @@ async fn connect(
     let dialled = timeout(DIAL, now.dial(PORT)).await.map_err(io::Error::from).flatten();
     let mut stream = dialled.map_err(failed)?;
     let (height, width) = size();
-    let init = serde_json::to_vec(&Init { id: app.id, height, width, command: &app.command });
-    let init = init.map_err(io::Error::from).map_err(failed)?;
+    let container = app.container.as_ref();
+    let init = Init {
+        id: app.id,
+        height,
+        width,
+        command: &app.command,
+        container: container.map(|container| container.name.as_str()),
+        user: container.and_then(|container| container.user.as_deref()),
+    };
+    let init = serde_json::to_vec(&init).map_err(io::Error::from).map_err(failed)?;
     let length = u16::try_from(init.len()).map_err(|_| {
         CommandError::msg(Kind::Usage, "the command is too long for a session's terminal")
     })?;
@@ -347,7 +464,7 @@ async fn connect(
     for height in [height.saturating_sub(1).max(1), height] {
         stream.write_all(&encode(&Message::Size { height, width })).await.map_err(failed)?;
     }
-    Ok(stream)
+    Ok(Connected::Stream(stream))
 }
 
 fn encode(message: &Message<'_>) -> Vec<u8> {

@@ -4,24 +4,19 @@
 mod server;
 
 use std::{
-    io::{PipeReader, PipeWriter, Read, Write},
-    os::fd::AsFd,
+    io::{Read, Write},
     sync::Mutex,
 };
 
 use server::{Config, Seen, serve};
 use tokio::{
-    net::TcpStream,
-    sync::mpsc,
+    io::DuplexStream,
     task::{JoinHandle, spawn_blocking},
     time::Instant,
 };
 
 use super::*;
-use crate::{
-    apps::{App, BoxFuture, Datagrams, Spliced, local::Local},
-    ui::{self, Ui},
-};
+use crate::apps::testing::{self, Piped, Stub};
 
 #[tokio::test]
 async fn a_command_has_its_streams_apart_and_its_status() {
@@ -42,11 +37,11 @@ async fn a_command_has_its_streams_apart_and_its_status() {
 async fn input_is_carried_binary_clean_to_its_end() {
     let mut run = Run::start(exec("cat"), Twin::default());
     run.attach();
-    let mut stdin = run.stdin.take().unwrap();
+    let mut stdin = run.piped.stdin.take().unwrap();
     let much: Vec<u8> = (0..3_000_000u32).map(|i| (i ^ (i >> 9)) as u8).collect();
     let sent = much.clone();
     let writing = spawn_blocking(move || stdin.write_all(&sent));
-    let mut stdout = run.stdout.take().unwrap();
+    let mut stdout = run.piped.stdout.take().unwrap();
     let reading = spawn_blocking(move || {
         let mut back = Vec::new();
         stdout.read_to_end(&mut back).map(|_| back)
@@ -62,7 +57,7 @@ async fn a_session_waits_for_its_tunnel_and_brings_its_variables() {
     let app = Remote::command("env", false).with_env(vec![("A".into(), "b c".into())]);
     let mut run = Run::start(app, Twin::default());
     tokio::task::yield_now().await;
-    assert!(run.events.try_recv().is_err());
+    assert!(run.piped.driver.events.try_recv().is_err());
     run.attach();
     assert_eq!(run.output().await.0, "A=b c\n");
     assert_eq!(run.seen().await.term, None, "no terminal without asking");
@@ -72,7 +67,7 @@ async fn a_session_waits_for_its_tunnel_and_brings_its_variables() {
 async fn a_shell_has_a_terminal_and_piped_input_ends_it() {
     let mut run = Run::start(Remote::shell(true), Twin::default());
     run.attach();
-    run.stdin.take().unwrap().write_all(b"echo hi").unwrap();
+    run.piped.stdin.take().unwrap().write_all(b"echo hi").unwrap();
     assert_eq!(run.output().await.0, "echo hi\x04\x04");
     assert_eq!(run.code().await, 0);
     let (term, cols, rows) = run.seen().await.term.unwrap();
@@ -84,7 +79,7 @@ async fn the_first_signal_is_passed_on_and_decides_the_status() {
     let mut run = Run::start(exec("signal"), Twin::default());
     run.attach();
     run.ready().await;
-    run.signals.send(Signal::Terminate).await.unwrap();
+    run.signal(Signal::Terminate).await;
     assert_eq!(run.code().await, 143);
     assert_eq!(run.seen().await.signals, ["TERM"]);
 }
@@ -94,8 +89,8 @@ async fn the_second_signal_ends_at_once() {
     let mut run = Run::start(exec("hold"), Twin::default());
     run.attach();
     run.ready().await;
-    run.signals.send(Signal::Interrupt).await.unwrap();
-    run.signals.send(Signal::Interrupt).await.unwrap();
+    run.signal(Signal::Interrupt).await;
+    run.signal(Signal::Interrupt).await;
     assert_eq!(run.code().await, 130);
     assert_eq!(run.seen().await.signals, ["INT"]);
 }
@@ -106,7 +101,7 @@ async fn a_command_that_ignores_a_signal_has_five_seconds() {
     run.attach();
     run.events().await;
     let began = Instant::now();
-    run.signals.send(Signal::Hangup).await.unwrap();
+    run.signal(Signal::Hangup).await;
     assert_eq!(run.code().await, 129);
     assert_eq!(began.elapsed().as_secs(), carry::GRACE.as_secs());
 }
@@ -130,7 +125,7 @@ async fn a_lost_tunnel_is_told_in_one_line() {
     let mut run = Run::start(exec("hold"), Twin::default());
     run.attach();
     run.ready().await;
-    run.tunnel.send_replace(None);
+    run.piped.driver.detach();
     let error = run.error().await;
     assert_eq!((error.kind, error.to_string()), (Kind::Lost, "connection lost".into()));
     assert_eq!(run.events().await, [Event::Up, Event::Opened, Event::Closed]);
@@ -154,18 +149,18 @@ async fn asked_to_close_it_closes_the_session() {
     let mut run = Run::start(exec("hold"), Twin::default());
     run.attach();
     run.ready().await;
-    run.close.send_replace(true);
+    run.piped.driver.close.send_replace(true);
     assert_eq!(run.code().await, 0);
     assert!(run.seen().await.disconnected);
     let mut run = Run::start(exec("hold"), Twin::default());
-    run.close.send_replace(true);
+    run.piped.driver.close.send_replace(true);
     assert_eq!(run.code().await, 0, "before there was a tunnel");
 }
 
 #[tokio::test]
 async fn closed_standard_output_ends_it_as_a_broken_pipe_does() {
     let mut run = Run::start(exec("flood out 50000000"), Twin::default());
-    drop(run.stdout.take());
+    drop(run.piped.stdout.take());
     run.attach();
     assert_eq!(run.code().await, 141);
 }
@@ -173,7 +168,7 @@ async fn closed_standard_output_ends_it_as_a_broken_pipe_does() {
 #[tokio::test]
 async fn closed_standard_error_is_nothing_to_end_for() {
     let mut run = Run::start(exec("flood err 9000000"), Twin::default());
-    drop(run.stderr.take());
+    drop(run.piped.stderr.take());
     run.attach();
     assert_eq!(run.output().await.0, "after\n");
     assert_eq!(run.code().await, 0);
@@ -223,159 +218,77 @@ fn exec(command: &str) -> Remote {
     Remote::command(command, false)
 }
 
-/// A tunnel whose port 1 is the test server.
+/// What is behind port 1: the test server.
 #[derive(Default)]
 struct Twin {
     config: Config,
     refuse: Option<io::ErrorKind>,
     mute: bool,
     serving: Mutex<Vec<JoinHandle<Seen>>>,
-    silent: Mutex<Vec<tokio::io::DuplexStream>>,
+    silent: Mutex<Vec<DuplexStream>>,
 }
 
-impl Tunnel for Twin {
-    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            assert_eq!(port, PORT);
-            if let Some(error) = self.refuse {
-                return Err(error.into());
-            }
-            let (ours, theirs) = tokio::io::duplex(64 * 1024);
-            if self.mute {
-                self.silent.lock().unwrap().push(theirs);
-            } else {
-                let serving = serve(theirs, self.config.clone());
-                let serving = async { serving.await.unwrap_or_default() };
-                self.serving.lock().unwrap().push(tokio::spawn(serving));
-            }
-            Ok(Box::new(ours) as Box<dyn Stream>)
-        })
-    }
-
-    fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
-        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
-    }
-
-    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
-        Box::pin(async { Ok(Duration::ZERO) })
-    }
-
-    fn path(&self) -> crate::apps::Path {
-        crate::apps::Path::None
+impl Twin {
+    fn dial(&self, port: u16) -> io::Result<DuplexStream> {
+        assert_eq!(port, PORT);
+        if let Some(error) = self.refuse {
+            return Err(error.into());
+        }
+        let (near, far) = testing::duplex();
+        if self.mute {
+            self.silent.lock().unwrap().push(far);
+        } else {
+            let serving = serve(far, self.config.clone());
+            let serving = async { serving.await.unwrap_or_default() };
+            self.serving.lock().unwrap().push(tokio::spawn(serving));
+        }
+        Ok(near)
     }
 }
 
-/// A running app with pipes for its standard streams.
+/// A session that runs, and its server.
 struct Run {
+    piped: Piped,
     twin: Arc<Twin>,
-    app: JoinHandle<End>,
-    tunnel: watch::Sender<Option<Arc<dyn Tunnel>>>,
-    close: watch::Sender<bool>,
-    signals: mpsc::Sender<Signal>,
-    events: mpsc::UnboundedReceiver<Event>,
-    stdin: Option<PipeWriter>,
-    stdout: Option<PipeReader>,
-    stderr: Option<PipeReader>,
 }
 
 impl Run {
     fn start(app: Remote, twin: Twin) -> Self {
-        let (stdin_out, stdin) = io::pipe().unwrap();
-        let (stdout, stdout_in) = io::pipe().unwrap();
-        let (stderr, stderr_in) = io::pipe().unwrap();
-        let streams = Streams {
-            stdin: Local::reader(stdin_out.as_fd()).unwrap(),
-            stdout: Local::writer(stdout_in.as_fd()).unwrap(),
-            stderr: Local::writer(stderr_in.as_fd()).unwrap(),
-        };
-        let (tunnel, tunnel_out) = watch::channel(None);
-        let (close, close_out) = watch::channel(false);
-        let (signals, signals_out) = mpsc::channel(2);
-        let (events_in, events) = mpsc::unbounded_channel();
-        let context = Context {
-            tunnel: tunnel_out,
-            close: close_out,
-            signals: signals_out,
-            events: events_in,
-            ui: Ui::captured(ui::Options::default()).0,
-        };
-        let app = Box::new(app.with_streams(streams));
-        Self {
-            twin: Arc::new(twin),
-            app: tokio::spawn(app.run(context)),
-            tunnel,
-            close,
-            signals,
-            events,
-            stdin: Some(stdin),
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-        }
+        Self { piped: Piped::start(app), twin: Arc::new(twin) }
     }
 
     fn attach(&self) {
-        self.tunnel.send_replace(Some(Arc::clone(&self.twin) as Arc<dyn Tunnel>));
-    }
-
-    async fn end(&mut self) -> End {
-        (&mut self.app).await.unwrap()
+        let twin = Arc::clone(&self.twin);
+        self.piped.driver.attach(Stub::dialled(move |port| twin.dial(port)));
     }
 
     async fn code(&mut self) -> u8 {
-        self.stdin.take();
-        match self.end().await {
-            End::Done(code) => code,
-            End::Failed(error) => panic!("{error:?}"),
-        }
+        self.piped.code().await
     }
 
     async fn error(&mut self) -> CommandError {
-        match self.end().await {
-            End::Done(code) => panic!("done with {code}"),
-            End::Failed(error) => error,
-        }
+        self.piped.stdin.take();
+        self.piped.error().await
     }
 
-    /// Everything that comes out, until both outputs are closed.
+    /// Everything that comes out, once all has gone in.
     async fn output(&mut self) -> (String, String) {
-        self.stdin.take();
-        let read = |pipe: Option<PipeReader>| {
-            spawn_blocking(move || {
-                let mut text = String::new();
-                pipe.map(|mut pipe| pipe.read_to_string(&mut text)).transpose().unwrap();
-                text
-            })
-        };
-        let (out, err) = (read(self.stdout.take()), read(self.stderr.take()));
-        (out.await.unwrap(), err.await.unwrap())
+        self.piped.stdin.take();
+        let (out, err) = self.piped.output().await;
+        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
     /// Waits for the line `ready`.
     async fn ready(&mut self) {
-        let mut stdout = self.stdout.take().unwrap();
-        self.stdout = Some(
-            spawn_blocking(move || {
-                let mut line = [0; 6];
-                stdout.read_exact(&mut line).unwrap();
-                assert_eq!(&line, b"ready\n");
-                stdout
-            })
-            .await
-            .unwrap(),
-        );
+        assert_eq!(self.piped.bytes(6).await, b"ready\n");
     }
 
-    /// The events so far; at least one.
     async fn events(&mut self) -> Vec<Event> {
-        let mut events = vec![self.events.recv().await.unwrap()];
-        while let Ok(event) = self.events.try_recv() {
-            events.push(event);
-        }
-        events
+        self.piped.driver.reported().await
+    }
+
+    async fn signal(&self, signal: Signal) {
+        self.piped.driver.signals.send(signal).await.unwrap();
     }
 
     async fn seen(&mut self) -> Seen {

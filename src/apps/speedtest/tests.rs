@@ -1,59 +1,11 @@
 //! Speed tests against a scripted agent, in virtual time.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, sync::Mutex};
 
-use tokio::{
-    io::DuplexStream,
-    net::TcpStream,
-    sync::{mpsc, watch},
-};
+use tokio::{io::DuplexStream, sync::mpsc};
 
 use super::*;
-use crate::{
-    apps::{Datagrams, Spliced},
-    ui::{self, Capture},
-};
-
-/// A tunnel whose port 3 is the test's own.
-struct Agent {
-    streams: mpsc::UnboundedSender<DuplexStream>,
-    paths: Mutex<VecDeque<Path>>,
-    refuse: Option<io::ErrorKind>,
-}
-
-impl Tunnel for Agent {
-    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            assert_eq!(port, 3);
-            if let Some(kind) = self.refuse {
-                return Err(kind.into());
-            }
-            let (ours, theirs) = tokio::io::duplex(64 << 10);
-            self.streams.send(theirs).unwrap();
-            Ok(Box::new(ours) as Box<dyn Stream>)
-        })
-    }
-
-    fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
-        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
-    }
-
-    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
-        Box::pin(async { Err(io::ErrorKind::TimedOut.into()) })
-    }
-
-    fn path(&self) -> Path {
-        let mut paths = self.paths.lock().unwrap();
-        if paths.len() > 1 { paths.pop_front().unwrap() } else { paths.front().unwrap().clone() }
-    }
-}
+use crate::apps::testing::{Running, Stub};
 
 fn relay() -> Path {
     Path::Relay("coder".to_owned())
@@ -75,27 +27,21 @@ fn options(direction: Direction) -> Options {
 }
 
 struct Run {
-    app: tokio::task::JoinHandle<End>,
+    driver: Running,
     streams: mpsc::UnboundedReceiver<DuplexStream>,
-    said: Capture,
-    _close: watch::Sender<bool>,
-    _signals: mpsc::Sender<crate::signal::Signal>,
-    _tunnel: watch::Sender<Option<Arc<dyn Tunnel>>>,
 }
 
-fn start(options: Options, paths: &[Path], refuse: Option<io::ErrorKind>) -> Run {
-    let (sender, streams) = mpsc::unbounded_channel();
-    let paths = Mutex::new(paths.iter().cloned().collect());
-    let agent: Arc<dyn Tunnel> = Arc::new(Agent { streams: sender, paths, refuse });
-    let (tunnel, tunnel_out) = watch::channel(Some(agent));
-    let (close, close_out) = watch::channel(false);
-    let (signals, signals_out) = mpsc::channel(2);
-    let (events, _) = mpsc::unbounded_channel();
-    let (ui, said) = Ui::captured(ui::Options::default());
-    let context =
-        Context { tunnel: tunnel_out, close: close_out, signals: signals_out, events, ui };
-    let app = tokio::spawn(Box::new(SpeedTest::new(options)).run(context));
-    Run { app, streams, said, _close: close, _signals: signals, _tunnel: tunnel }
+/// Over these paths, one after the other, of which the last stays.
+fn start(options: Options, paths: &[Path]) -> Run {
+    let (stub, streams) = Stub::handing_out(PORT);
+    let paths = Mutex::new(paths.iter().cloned().collect::<VecDeque<_>>());
+    let path = move || {
+        let mut paths = paths.lock().unwrap();
+        if paths.len() > 1 { paths.pop_front().unwrap() } else { paths.front().unwrap().clone() }
+    };
+    let driver = Running::start(SpeedTest::new(options));
+    driver.attach(stub.on_path(path));
+    Run { driver, streams }
 }
 
 impl Run {
@@ -108,22 +54,11 @@ impl Run {
         }
         (stream, String::from_utf8(line).unwrap())
     }
-
-    async fn error(self) -> CommandError {
-        match self.app.await.unwrap() {
-            End::Failed(error) => error,
-            End::Done(code) => panic!("done with {code}"),
-        }
-    }
-
-    fn stdout(&self) -> String {
-        String::from_utf8(self.said.stdout()).unwrap()
-    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_download_counts_what_comes() {
-    let mut run = start(options(Direction::Down), &[relay(), direct()], None);
+    let mut run = start(options(Direction::Down), &[relay(), direct()]);
     let (mut stream, question) = run.question().await;
     assert_eq!(question, "{\"version\":2,\"time\":2000000000,\"direction\":0}\n");
     // Data follows the answer in the same segment.
@@ -136,9 +71,9 @@ async fn a_download_counts_what_comes() {
         sleep(Duration::from_millis(1)).await;
     }
     drop(stream);
-    assert!(matches!((&mut run.app).await.unwrap(), End::Done(0)));
+    assert_eq!(run.driver.code().await, 0);
     assert_eq!(
-        run.stdout(),
+        run.driver.stdout(),
         "download by relay coder, at the end directly at 192.0.2.7:41641
   INTERVAL                  THROUGHPUT
   0.00-1.00 s              0.41 Mbit/s
@@ -150,7 +85,7 @@ async fn a_download_counts_what_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_counts_until_the_last_byte_was_taken() {
-    let mut run = start(Options { json: true, ..options(Direction::Up) }, &[relay()], None);
+    let mut run = start(Options { json: true, ..options(Direction::Up) }, &[relay()]);
     let (mut stream, question) = run.question().await;
     assert_eq!(question, "{\"version\":2,\"time\":2000000000,\"direction\":1}\n");
     stream.write_all(b"{}\n").await.unwrap();
@@ -165,8 +100,8 @@ async fn an_upload_counts_until_the_last_byte_was_taken() {
         sleep(Duration::from_millis(100)).await;
     }
     drop(stream);
-    assert!(matches!((&mut run.app).await.unwrap(), End::Done(0)));
-    let seen: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
+    assert_eq!(run.driver.code().await, 0);
+    let seen: serde_json::Value = serde_json::from_str(&run.driver.stdout()).unwrap();
     assert_eq!((&seen["workspace"], &seen["download"]), (&"dev".into(), &serde_json::Value::Null));
     let upload = &seen["upload"];
     assert_eq!(
@@ -185,7 +120,7 @@ async fn an_upload_counts_until_the_last_byte_was_taken() {
 #[tokio::test(start_paused = true)]
 async fn both_directions_follow_each_other() {
     let both = vec![Direction::Down, Direction::Up];
-    let mut run = start(Options { directions: both, ..options(Direction::Up) }, &[relay()], None);
+    let mut run = start(Options { directions: both, ..options(Direction::Up) }, &[relay()]);
     for direction in 0..2 {
         let (mut stream, question) = run.question().await;
         assert!(question.contains(&format!("\"direction\":{direction}")), "{question}");
@@ -197,8 +132,8 @@ async fn both_directions_follow_each_other() {
             }
         }
     }
-    assert!(matches!((&mut run.app).await.unwrap(), End::Done(0)));
-    let seen = run.stdout();
+    assert_eq!(run.driver.code().await, 0);
+    let seen = run.driver.stdout();
     let (down, up) = (seen.find("download by relay"), seen.find("upload by relay"));
     assert!(down.is_some() && down < up, "{seen}");
 }
@@ -217,12 +152,12 @@ async fn what_the_agent_may_answer_instead() {
         (&[b'x'; 10_000], Kind::Protocol, "is not one of a speed test"),
     ];
     for (answer, kind, text) in rows {
-        let mut run = start(options(Direction::Down), &[relay()], None);
+        let mut run = start(options(Direction::Down), &[relay()]);
         let (mut stream, _) = run.question().await;
         // Whoever reads no further than it must has the rest reset.
         let _ = stream.write_all(answer).await;
         drop(stream);
-        let error = run.error().await;
+        let error = run.driver.error().await;
         assert_eq!(error.kind, kind, "{error}");
         let said = error.to_string();
         assert!(said.contains(text) && said.contains("no download could be measured"), "{said}");
@@ -231,25 +166,25 @@ async fn what_the_agent_may_answer_instead() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_never_answers_or_never_ends_is_given_up() {
-    let mut run = start(options(Direction::Down), &[relay()], None);
+    let mut run = start(options(Direction::Down), &[relay()]);
     let (_silent, _) = run.question().await;
-    let error = run.error().await;
+    let error = run.driver.error().await;
     assert_eq!(error.kind, Kind::Tunnel, "{error}");
 
-    let mut run = start(options(Direction::Down), &[relay()], None);
+    let mut run = start(options(Direction::Down), &[relay()]);
     let (mut stream, _) = run.question().await;
     stream.write_all(b"{}\n").await.unwrap();
     let begun = Instant::now();
-    let error = run.error().await;
+    let error = run.driver.error().await;
     assert_eq!((error.kind, begun.elapsed()), (Kind::Protocol, Duration::from_secs(10)));
     drop(stream);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_port_that_refuses() {
-    let refuse = Some(io::ErrorKind::ConnectionRefused);
-    let run = start(options(Direction::Up), &[relay()], refuse);
-    let error = run.error().await;
+    let mut driver = Running::start(SpeedTest::new(options(Direction::Up)));
+    driver.attach(Stub::refusing());
+    let error = driver.error().await;
     assert_eq!(error.kind, Kind::Remote);
     assert_eq!(error.hints.len(), 1);
 }
@@ -257,15 +192,15 @@ async fn a_port_that_refuses() {
 #[tokio::test(start_paused = true)]
 async fn a_direct_path_is_waited_for_but_not_for_ever() {
     let direct_first = Options { direct: true, ..options(Direction::Down) };
-    let mut run = start(direct_first.clone(), &[relay(), relay(), direct()], None);
+    let mut run = start(direct_first.clone(), &[relay(), relay(), direct()]);
     let (mut stream, _) = run.question().await;
     stream.write_all(b"{}\n").await.unwrap();
     drop(stream);
-    assert!(matches!((&mut run.app).await.unwrap(), End::Done(0)));
-    assert!(run.stdout().starts_with("download directly at 192.0.2.7:41641\n"));
+    assert_eq!(run.driver.code().await, 0);
+    assert!(run.driver.stdout().starts_with("download directly at 192.0.2.7:41641\n"));
 
-    let run = start(direct_first, &[relay()], None);
-    let error = run.error().await;
+    let mut run = start(direct_first, &[relay()]);
+    let error = run.driver.error().await;
     assert_eq!(
         (error.kind, error.to_string()),
         (Kind::Timeout, "no direct path within 30 s".to_owned())

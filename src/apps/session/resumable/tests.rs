@@ -1,12 +1,9 @@
-use std::{io::Write as _, os::fd::AsFd as _, sync::Mutex};
+use std::io::Write as _;
 
-use tokio::{io::DuplexStream, net::TcpStream};
+use tokio::io::DuplexStream;
 
 use super::*;
-use crate::{
-    apps::{Datagrams, Path, Spliced},
-    ui,
-};
+use crate::apps::testing::{self, Piped, Stub};
 
 #[test]
 fn a_name_is_its_own_id() {
@@ -54,37 +51,6 @@ fn characters_come_whole_and_in_small_messages() {
     assert_eq!(whole, text);
 }
 
-/// A tunnel whose port 2 hands its other ends out.
-#[derive(Default)]
-struct Far(Mutex<Vec<DuplexStream>>);
-
-impl Tunnel for Far {
-    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            assert_eq!(port, PORT);
-            let (ours, theirs) = tokio::io::duplex(1 << 16);
-            self.0.lock().unwrap().push(theirs);
-            Ok(Box::new(ours) as Box<dyn Stream>)
-        })
-    }
-
-    fn splice(&self, _: TcpStream, _: u16) -> BoxFuture<'_, io::Result<Spliced>> {
-        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
-    }
-
-    fn datagrams(&self, _: u16) -> io::Result<Box<dyn Datagrams>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn ping(&self) -> BoxFuture<'_, io::Result<Duration>> {
-        Box::pin(async { Ok(Duration::ZERO) })
-    }
-
-    fn path(&self) -> Path {
-        Path::None
-    }
-}
-
 /// What a client says at first.
 async fn init(stream: &mut DuplexStream) -> serde_json::Value {
     let mut text = vec![0; stream.read_u16_le().await.unwrap().into()];
@@ -101,42 +67,58 @@ async fn read_until(stream: &mut (impl AsyncReadExt + Unpin), end: &str) -> Stri
     text
 }
 
+/// What an agent's HTTP API answers.
+const RUNS: &str = "200 OK\r\n\r\n{\"running\": true, \"exit_code\": null}";
+const ENDED: &str = "200 OK\r\n\r\n{\"running\": false, \"exit_code\": 7}";
+const NOT_FOUND: &str = "404 Not Found\r\n\r\n404 page not found";
+
+/// A tunnel that hands out the streams to terminals, and whose agent answers every question like
+/// this.
+fn agent(answer: &'static str) -> (Stub, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (sender, streams) = mpsc::unbounded_channel();
+    let stub = Stub::dialled(move |port| {
+        let (near, mut far) = testing::duplex();
+        match port {
+            PORT => sender.send(far).unwrap(),
+            4 => drop(tokio::spawn(async move {
+                read_until(&mut far, "\r\n\r\n").await;
+                far.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+            })),
+            port => panic!("port {port}"),
+        }
+        Ok(near)
+    });
+    (stub, streams)
+}
+
+async fn up(run: &mut Piped) {
+    assert_eq!(run.driver.events.recv().await, Some(Event::Up));
+    assert_eq!(run.driver.events.recv().await, Some(Event::Opened));
+}
+
+fn top() -> Piped {
+    Piped::start(Resumable::new("work", "top".into(), Some(b'~')).unwrap())
+}
+
 #[tokio::test]
 async fn it_comes_back_over_the_next_tunnel_and_shows_everything_anew() {
-    let (stdin_out, mut stdin) = io::pipe().unwrap();
-    let (stdout, stdout_in) = io::pipe().unwrap();
-    let streams = Streams {
-        stdin: Local::reader(stdin_out.as_fd()).unwrap(),
-        stdout: Local::writer(stdout_in.as_fd()).unwrap(),
-        stderr: Local::writer(stdout_in.as_fd()).unwrap(),
-    };
-    drop(stdout_in);
-    let mut stdout = Local::reader(stdout.as_fd()).unwrap();
-    let (tunnel, tunnel_out) = watch::channel(None);
-    let (_close, close) = watch::channel(false);
-    let (_signals, signals) = mpsc::channel(1);
-    let (events, mut heard) = mpsc::unbounded_channel();
-    let (ui, said) = Ui::captured(ui::Options::default());
-    let context = Context { tunnel: tunnel_out, close, signals, events, ui };
-    let app = Resumable::new("work", "top".into(), Some(b'~')).unwrap().with_streams(streams);
-    let app = tokio::spawn(Box::new(app).run(context));
-
-    let far = Arc::new(Far::default());
+    let mut run = top();
+    let mut stdin = run.stdin.take().unwrap();
     for round in 0..2 {
-        tunnel.send_replace(Some(Arc::clone(&far) as Arc<dyn Tunnel>));
-        assert_eq!(heard.recv().await, Some(Event::Up));
-        assert_eq!(heard.recv().await, Some(Event::Opened));
-        let mut there = far.0.lock().unwrap().pop().unwrap();
+        let (stub, mut dialled) = agent(if round == 0 { RUNS } else { NOT_FOUND });
+        run.driver.attach(stub);
+        up(&mut run).await;
+        let mut there = dialled.recv().await.unwrap();
         let init = init(&mut there).await;
         assert_eq!(init["ID"], "776f726b-0000-0000-0000-000000000000");
-        assert_eq!(init["Command"], "top");
+        assert_eq!((&init["Command"], init.get("container")), (&"top".into(), None));
         let height = init["Height"].as_u64().unwrap();
         let end = format!("{{\"height\":{height},\"width\":{}}}", init["Width"]);
         let drawn = read_until(&mut there, &end).await;
         assert!(drawn.starts_with(&format!("{{\"height\":{}", height - 1)));
         there.write_all(b"shown.").await.unwrap();
         let expected = if round == 0 { "shown." } else { "\x1b[H\x1b[2J\x1b[3Jshown." };
-        assert_eq!(read_until(&mut stdout, ".").await, expected);
+        assert_eq!(run.bytes(expected.len()).await, expected.as_bytes());
         stdin.write_all(b"typed").unwrap();
         assert_eq!(read_until(&mut there, "}").await, "{\"data\":\"typed\"}");
         if round == 1 {
@@ -144,9 +126,68 @@ async fn it_comes_back_over_the_next_tunnel_and_shows_everything_anew() {
             there.shutdown().await.unwrap();
             break;
         }
-        tunnel.send_replace(None);
-        assert_eq!(heard.recv().await, Some(Event::Closed));
+        run.driver.detach();
+        assert_eq!(run.driver.events.recv().await, Some(Event::Closed));
     }
-    assert!(matches!(app.await.unwrap(), End::Done(0)));
-    assert!(said.stderr().contains("connection lost, coming back"), "{}", said.stderr());
+    assert_eq!(run.driver.code().await, 0);
+    let said = run.driver.said.stderr();
+    assert!(said.contains("connection lost, coming back to the session"), "{said}");
+    assert!(said.ends_with("does not tell how, so the exit code is 0\n"), "{said}");
+}
+
+#[tokio::test]
+async fn its_end_is_told_by_the_agent() {
+    let mut run = top();
+    let (stub, mut dialled) = agent(ENDED);
+    run.driver.attach(stub);
+    up(&mut run).await;
+    drop(dialled.recv().await.unwrap());
+    assert_eq!(run.driver.code().await, 7);
+    assert_eq!(run.driver.said.stderr(), "");
+}
+
+#[tokio::test]
+async fn a_program_that_ended_meanwhile_is_not_begun_again() {
+    let mut run = top();
+    let (stub, mut dialled) = agent(RUNS);
+    run.driver.attach(stub);
+    up(&mut run).await;
+    let there = dialled.recv().await.unwrap();
+    run.driver.detach();
+    assert_eq!(run.driver.events.recv().await, Some(Event::Closed));
+    drop(there);
+    let (stub, mut dialled) = agent(ENDED);
+    run.driver.attach(stub);
+    assert_eq!(run.driver.code().await, 7);
+    assert!(dialled.try_recv().is_err(), "nobody has asked for a terminal");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_while_the_program_runs_is_a_lost_one() {
+    let mut run = top();
+    let (stub, mut dialled) = agent(RUNS);
+    run.driver.attach(stub);
+    up(&mut run).await;
+    drop(dialled.recv().await.unwrap());
+    assert_eq!(run.driver.events.recv().await, Some(Event::Closed));
+    up(&mut run).await;
+    init(&mut dialled.recv().await.unwrap()).await;
+}
+
+#[test]
+fn what_agents_say_of_an_end() {
+    for (status, body, expected) in [
+        (200, r#"{"running":false,"exit_code":0}"#, Fate::Ended(0)),
+        (200, r#"{"running":false,"exit_code":143,"new":1}"#, Fate::Ended(143)),
+        (200, r#"{"running":false,"exit_code":256}"#, Fate::Ended(255)),
+        (200, r#"{"running":false,"exit_code":-1}"#, Fate::Ended(255)),
+        (200, r#"{"running":true,"exit_code":null}"#, Fate::Runs),
+        (200, r#"{"running":false,"exit_code":null}"#, Fate::Unknown),
+        (200, "[]", Fate::Unknown),
+        (404, "", Fate::Unknown),
+        (500, r#"{"running":true}"#, Fate::Unknown),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(told(status, body.as_bytes()), expected, "{body}");
+    }
 }
