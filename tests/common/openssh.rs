@@ -1,6 +1,7 @@
 //! How OpenSSH's programs, and those that call them, are led through `coderctl ssh --stdio`.
 
-const OPTIONS: [&str; 4] =
+/// For hosts that are known by their tunnel.
+pub(crate) const OPTIONS: [&str; 4] =
     ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
 
 fn proxy() -> String {

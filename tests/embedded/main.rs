@@ -8,18 +8,23 @@
 mod claims;
 mod commands;
 mod configured;
+mod containers;
 mod crash;
 mod demo;
 mod ends;
 mod examples;
 mod files;
 mod forwards;
+mod gpg;
 mod limits;
 mod measuring;
 mod midway;
 mod openssh;
 #[path = "../common/openssh.rs"]
 mod openssh_options;
+#[path = "../common/protocols.rs"]
+mod protocols;
+mod protocols_through_forwards;
 mod replicas;
 mod server;
 mod sessions;

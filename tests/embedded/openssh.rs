@@ -1,9 +1,9 @@
 //! OpenSSH and what runs over it, through `coderctl ssh --stdio` as ProxyCommand.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::{
-    openssh_options::{options, ssh_line},
+    openssh_options::{self, options, ssh_line},
     support::{Running, Seen, Server, ask, feed, has, local_port, noise, reverse, run, service},
 };
 
@@ -112,9 +112,7 @@ fn ssh_forwards_ports_and_sockets_both_ways() {
     arguments.extend(forwards.iter().flatten().copied());
     arguments.extend(["dev", "echo up >&2; cat"]);
     let mut command = command(&server, "ssh", &arguments);
-    let mut ssh = Running::start(
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()),
-    );
+    let mut ssh = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::null()));
     ssh.wait_for("up");
     for name in ["here", "there", "through"] {
         assert_eq!(ask_at(&socket(name), b"abc"), b"cba", "{name}");
@@ -151,7 +149,7 @@ fn ssh_forwards_its_agent() {
     let key = ["-q", "-t", "ed25519", "-N", "", "-C", "key-of-tests", "-f", &path("key")];
     run(&mut server.program("ssh-keygen", &key)).ends(0);
     let mut agent = server.program("ssh-agent", &["-D", "-a", &path("agent")]);
-    agent.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    agent.stdin(Stdio::null()).stdout(Stdio::null());
     let _agent = Running::start(&mut agent);
     crate::support::until("the SSH agent listens", || {
         std::os::unix::net::UnixStream::connect(path("agent")).ok()
@@ -179,4 +177,70 @@ fn a_forward_of_ours_beside_openssh() {
     let seen = perform(&server, "ssh", &["dev", "cat"], b"through OpenSSH");
     assert_eq!(seen.stdout, "through OpenSSH");
     assert_eq!(ask(local, b"abc"), b"cba");
+}
+
+/// As an editor's extension has it: several connections at once, each with its files, one of them
+/// with a SOCKS port of OpenSSH's.
+#[test]
+fn an_editor_keeps_several_connections_and_a_socks_port() {
+    if !(has("ssh") && has("curl")) {
+        return;
+    }
+    let server = Server::with_dev();
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    for (name, content) in [("url", &server.url), ("session", &server.token)] {
+        std::fs::write(path(name), content).unwrap();
+    }
+    let proxy = format!(
+        "ProxyCommand={} --global-config {place} ssh --stdio --usage-app=vscode \
+         --disable-autostart --network-info-dir {place}/info --log-dir {place} \
+         --ssh-host-prefix coder-vscode.example.com-- %h",
+        crate::support::binary(),
+        place = place.path().display()
+    );
+    let socks = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("127.0.0.1:{}", free.local_addr().unwrap().port())
+    };
+    let host = "coder-vscode.example.com--me--dev";
+    let mut connections: Vec<_> = (0..3)
+        .map(|number| {
+            let mut arguments = vec!["-T", "-F", "none", "-o", &proxy];
+            for option in openssh_options::OPTIONS {
+                arguments.extend(["-o", option]);
+            }
+            if number == 0 {
+                arguments.extend(["-o", "ExitOnForwardFailure=yes", "-D", &socks]);
+            }
+            arguments.extend([host, "echo up >&2; exec sh -s"]);
+            let mut command = server.program("ssh", &arguments);
+            command.env_remove("CODER_URL").env_remove("CODER_SESSION_TOKEN");
+            Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+        })
+        .collect();
+    for connection in &mut connections {
+        connection.wait_for("up");
+    }
+    let url = format!("{}/api/v2/buildinfo", server.url.trim_end_matches('/'));
+    let curl = ["-sSf", "--noproxy", "", "--socks5-hostname", &socks, &url];
+    let seen = run(&mut server.program("curl", &curl)).ends(0);
+    assert!(seen.stdout.contains("version"), "{seen:?}");
+    let names: Vec<_> = std::fs::read_dir(place.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for (number, mut connection) in connections.into_iter().enumerate() {
+        let pid = connection.child.id();
+        let mut stdin = connection.child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, format!("exit {number}\n").as_bytes()).unwrap();
+        let info = place.path().join(format!("info/{pid}.json"));
+        crate::support::until("the file of the tunnel", || info.exists().then_some(()));
+        let log = |name: &&String| {
+            name.starts_with("coder-ssh-") && name.ends_with(&format!("-{pid}.log"))
+        };
+        assert_eq!(names.iter().filter(log).count(), 1, "{names:?}");
+        let (code, said) = connection.finish();
+        assert_eq!(code, i32::try_from(number).ok(), "{said}");
+    }
 }

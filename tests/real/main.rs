@@ -16,6 +16,9 @@
 //! What only the host can do is a shell command in a variable, each optional (its tests are then
 //! skipped loudly): `CODERCTL_TEST_RESTART_SERVER`, `CODERCTL_TEST_RESTART_AGENT` (of `dev`),
 //! `CODERCTL_TEST_STOP` and `CODERCTL_TEST_START` (the workspace's name is their `$1`).
+//! `CODERCTL_TEST_CONTAINER` is a workspace and a container that its agent knows, as
+//! `WORKSPACE/CONTAINER`. `CODERCTL_TEST_TLS_URL` and `CODERCTL_TEST_CA` are the deployment by TLS and the
+//! file of its authority.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -25,6 +28,9 @@ mod forward;
 mod openssh;
 #[path = "../common/openssh.rs"]
 mod openssh_options;
+#[path = "../common/protocols.rs"]
+mod protocols;
+mod protocols_through_forwards;
 #[path = "../common/services.rs"]
 mod services;
 mod session;

@@ -1,6 +1,6 @@
 //! `ssh`: commands, shells, bytes and statuses.
 
-use crate::support::{feed, noise, shared};
+use crate::support::{feed, noise, shared, variable};
 
 #[test]
 fn list_names_the_workspaces_as_json() {
@@ -97,4 +97,23 @@ fn output_into_a_closed_pipe_ends_quietly() {
     let output = feed(command, b"");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "y\n");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// `CODERCTL_TEST_CONTAINER` names a workspace and a container there, `WORKSPACE/CONTAINER`.
+#[test]
+fn a_session_in_a_container() {
+    let Some(deployment) = shared() else { return };
+    let Some(place) = variable("CODERCTL_TEST_CONTAINER") else { return };
+    let (workspace, container) = place.split_once('/').unwrap();
+    // A Go agent gives `docker exec` a terminal, and so it needs one.
+    let line = ["ssh", workspace, "-t", "-c", container, "--", "echo in; exit 7"];
+    let output = deployment.run(&line, b"");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "in\r\n", "{output:?}");
+    let output = deployment.run(&["ssh", workspace, "-c", "nowhere", "--", "echo never"], b"");
+    assert_eq!(output.status.code(), Some(211), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("there is no container `nowhere` in the workspace"), "{said}");
+    assert!(said.contains(&format!("`{container}`")), "{said}");
+    assert!(output.stdout.is_empty());
 }

@@ -58,6 +58,11 @@ pub(crate) fn binary() -> &'static str {
 }
 
 impl<G> Deployment<G> {
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The binary with the deployment's environment and nothing else of ours.
     pub(crate) fn coderctl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());

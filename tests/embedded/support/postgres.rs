@@ -1,6 +1,9 @@
 //! A database of a PostgreSQL that the tests start themselves.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::runtime::Builder;
 
@@ -11,6 +14,15 @@ mod server;
 pub struct Database {
     pub url: String,
     _server: Arc<server::Postgres>,
+}
+
+impl Database {
+    /// Where it listens, and its name.
+    pub fn socket_and_name(&self) -> (PathBuf, String) {
+        let (rest, directory) = self.url.split_once("?host=").unwrap();
+        let name = rest.rsplit('/').next().unwrap().to_owned();
+        (Path::new(directory).join(".s.PGSQL.5432"), name)
+    }
 }
 
 /// A new database; none (and a loud word) where there is no PostgreSQL.
