@@ -3,9 +3,9 @@
 
     benches/forwards.py [--coderctl target/release/coderctl] [--forwards COUNT] [--size KIB]
 
-Three figures: once all are ready, after a connection through each has carried so much both ways one
-after the other, and with a connection open in each at the same time. At most 40 MiB is the aim, for
-the last two as well.
+Four figures: once all are ready; after a connection through each has carried so much both ways, one
+after the other; with a connection open in each that has just done so; and when those have been silent
+for a while. At most 40 MiB is the aim.
 
 It starts a deployment of its own on this machine. Linux only (/proc).
 """
@@ -22,6 +22,9 @@ import time
 from pathlib import Path
 
 from files import PIECE, ROOT, Deployment
+
+# Seconds after which a connection that carries nothing has given its memory back.
+IDLE = 4
 
 
 def arguments():
@@ -88,6 +91,8 @@ def measure(options, home, deployment):
         for connection in connections:
             exchange(connection, size)
         report("the same with all connections open at once", forward.pid)
+        time.sleep(IDLE)
+        report("after they were silent for a while", forward.pid)
         for connection in connections:
             connection.close()
     finally:
