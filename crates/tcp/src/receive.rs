@@ -153,6 +153,11 @@ impl Receiver {
         taken
     }
 
+    /// The other end has nothing more to send for now.
+    pub(crate) fn pushed(&mut self) {
+        self.owed.pushed(self.mss);
+    }
+
     fn take_ahead(&mut self, range: Range, bytes: &[u8]) {
         let known = self.ahead.holding(range).is_some();
         if known {

@@ -306,10 +306,6 @@ impl Sender {
         }
     }
 
-    fn rate(&self) -> Option<u64> {
-        self.controller.rate(self.rtt.smoothed())
-    }
-
     /// What is to leave, if not more than `cap` bytes may be under way.
     pub(crate) fn next(&mut self, cap: usize, now: Time) -> Next {
         match self.urgent {
@@ -318,17 +314,23 @@ impl Sender {
             None => {}
         }
         let flying = self.flying();
-        let room = self.congestion_window().min(cap).saturating_sub(flying);
+        let window = self.congestion_window().min(cap);
+        let room = window.saturating_sub(flying);
         let lost = self.board.first_lost();
         let Some(range) = lost.or_else(|| self.new_segment(now)) else {
             self.mark_limited(room, flying);
             return Next::Nothing;
         };
         // With nothing under way there is nothing to wait for.
-        if flying > 0 && (room < range.len() || (lost.is_none() && self.gathers(room, now))) {
+        let waits = flying > 0;
+        if waits && room < range.len() {
             return Next::Nothing;
         }
-        match self.pacer.wait(self.rate(), self.mss, now) {
+        self.pacer.set_rate(self.controller.rate(self.rtt.smoothed()));
+        if waits && lost.is_none() && self.gathers(window, room, now) {
+            return Next::Nothing;
+        }
+        match self.pacer.wait(self.mss, now) {
             Some(later) => Next::Later(later),
             None => Next::Segment(range),
         }
@@ -336,14 +338,24 @@ impl Sender {
 
     /// Whether new bytes wait for more room. While much is under way more acknowledgements are to
     /// come, and what they make room for leaves in one turn: a turn costs both ends system calls.
-    /// It is worth what goes in [`pacer::BURST_TIME`], a third of the window at most. (Linux:
+    /// It is worth what may leave in one burst, a third of the window at most. (Linux:
     /// `tcp_tso_autosize`, `tcp_tso_should_defer`.)
-    fn gathers(&self, room: usize, now: Time) -> bool {
-        let Some(rate) = self.rate() else { return false };
-        let worth = pacer::burst(rate).min(GATHERED).min(self.congestion_window() / 3);
+    fn gathers(&self, window: usize, room: usize, now: Time) -> bool {
+        // What goes on in this turn does not wait, and neither does what is not paced yet.
+        let Some(burst) = self.pacer.burst().filter(|_| self.last_sent != now) else {
+            return false;
+        };
+        let worth = burst.min(GATHERED).min(window / 3);
         let room = room.min(self.window.room(self.next_seq()));
-        // What goes on in this turn, and what is the last there is, does not wait.
-        self.last_sent != now && room < worth && room < self.unsent()
+        // Nor does what is the last there is.
+        room < worth && room < self.unsent()
+    }
+
+    /// Whether nothing may follow a segment before something is acknowledged, if not more than `cap`
+    /// bytes may be under way.
+    pub(crate) fn fills(&self, range: Range, cap: usize) -> bool {
+        let room = self.congestion_window().min(cap).saturating_sub(self.flying());
+        room.min(self.window.room(range.start)) < range.len() + self.mss
     }
 
     /// Something is to be sent for which there would be room but for the cap.
@@ -406,6 +418,11 @@ impl Sender {
         let mark = self.meter.stamp(self.flying() == 0, now);
         if again {
             self.board.sent_again(range.start, now, mark);
+            // A timeout before its answer can be here would be a mistake (Linux:
+            // `tcp_xmit_retransmit_queue`).
+            if range.start == self.una() {
+                self.timing_since = now;
+            }
             if let Some(doubt) = &mut self.doubt {
                 doubt.first_stamp.get_or_insert(stamp);
                 doubt.again += 1;
@@ -424,7 +441,7 @@ impl Sender {
         if let Recovery::Fast { reduction: Some(reduction), .. } = &mut self.recovery {
             reduction.sent(range.len());
         }
-        self.pacer.sent(range.len(), self.rate(), now);
+        self.pacer.sent(range.len(), now);
         self.last_sent = now;
         self.set_alarm(now);
     }

@@ -152,6 +152,9 @@ impl Flow {
         } else {
             let was_finished = self.receiver.is_finished();
             let taken = self.receiver.take(sequence, segment.payload, flags.fin, now);
+            if flags.psh {
+                self.receiver.pushed();
+            }
             noted.received = taken.in_order;
             noted.missing = taken.missing;
             noted.peer_closed = taken.ended && !was_finished;

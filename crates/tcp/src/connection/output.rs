@@ -56,7 +56,7 @@ impl Flow {
             return Some(self.make_acknowledgement(tuple, intake, out, now));
         }
         match self.sender.next(cap, now) {
-            Next::Segment(range) => Some(self.make_segment(tuple, range, intake, out, now)),
+            Next::Segment(range) => Some(self.make_segment(tuple, range, (cap, intake), out, now)),
             Next::Question => {
                 self.make_question(tuple, intake, out, now);
                 self.sender.sent(Next::Question, now.stamp(), now);
@@ -97,7 +97,7 @@ impl Flow {
         &mut self,
         tuple: &Tuple,
         range: Range,
-        intake: usize,
+        (cap, intake): (usize, usize),
         out: &mut BytesMut,
         now: Time,
     ) -> Emit {
@@ -105,7 +105,8 @@ impl Flow {
         let again = range.start < self.sender.next_seq();
         let (bytes, fin, last) = self.sender.contents(range);
         header.flags.fin = fin;
-        header.flags.psh = last && !bytes.0.is_empty();
+        // Behind it comes nothing for now, so its acknowledgement is waited for (RFC 9293, 3.9.1.2).
+        header.flags.psh = !bytes.0.is_empty() && (last || self.sender.fills(range, cap));
         header.emit(&tuple.local, &tuple.remote, bytes, out);
         self.sender.sent(Next::Segment(range), now.stamp(), now);
         Emit { again }

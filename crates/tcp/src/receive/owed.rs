@@ -4,7 +4,8 @@
 //! second, and at once for what is out of order. An acknowledgement for every second segment costs
 //! the other end, and a relay between, nearly as much as the segment did, so a bulk transfer that
 //! loses nothing gets them gathered: RFC 5681 allows it ("SHOULD", and careful consideration), and
-//! senders that count bytes (RFC 9438, 4.1) grow as fast.
+//! senders that count bytes (RFC 9438, 4.1) grow as fast. A segment that is pushed ends the gathering:
+//! nothing follows it, perhaps because its sender may send no more before it hears of us.
 
 use std::time::Duration;
 
@@ -67,6 +68,15 @@ impl Owed {
         };
         self.debt =
             if bytes >= enough || quick { Debt::Now(1) } else { Debt::Later { bytes, at: due } };
+    }
+
+    /// What came last was pushed: an acknowledgement that was due but for being gathered is due.
+    pub(super) fn pushed(&mut self, mss: usize) {
+        if let Debt::Later { bytes, .. } = self.debt
+            && bytes >= 2 * mss
+        {
+            self.debt = Debt::Now(1);
+        }
     }
 
     /// The other end should hear of something at once.
@@ -132,7 +142,8 @@ mod tests {
         let now = Time::default();
         let mut owed = after(QUICK);
         owed.in_order(MSS, MSS, now);
-        assert_eq!(owed.due(now), Some(now + DELAY));
+        owed.pushed(MSS);
+        assert_eq!(owed.due(now), Some(now + DELAY), "an answer may carry it");
         owed.in_order(MSS, MSS, now + Duration::from_millis(1));
         assert_eq!(owed.due(now), Some(now), "two segments");
     }
@@ -145,6 +156,10 @@ mod tests {
         assert_eq!(owed.due(now), Some(now + GATHERED_DELAY));
         owed.in_order(MSS, MSS, now);
         assert_eq!(owed.due(now), Some(now));
+        owed.paid();
+        (0..3).for_each(|_| owed.in_order(MSS, MSS, now));
+        owed.pushed(MSS);
+        assert_eq!(owed.due(now), Some(now), "nothing follows");
         owed.paid();
         owed.at_once();
         owed.lost();
