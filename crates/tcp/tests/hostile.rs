@@ -1,15 +1,18 @@
 //! Another end that says anything at all: nothing panics, nothing grows without bound, and whatever
 //! it has led us to, the connection ends.
 
+#[path = "fuzz/attended.rs"]
+mod attended;
 mod script;
 mod sim;
 
 use std::net::SocketAddrV6;
 use std::time::Duration;
 
+use attended::Attended as _;
 use coderctl_tcp::{Config, Id, MTU, Tcp, Time, Verdict};
 use script::wire::Line;
-use sim::{IPV6, Packets, Random, address};
+use sim::{IPV6, Packets, Random, address, seeds};
 
 const THEIR_START: u32 = u32::MAX - 5000;
 const PORT: u16 = 22;
@@ -128,6 +131,12 @@ impl Attack {
             }
         }
     }
+}
+
+impl attended::Attended for Attack {
+    fn parts(&mut self) -> (&mut Tcp, &mut Time) {
+        (&mut self.tcp, &mut self.now)
+    }
 
     fn collect(&mut self) {
         let mut packets = Packets::default();
@@ -148,22 +157,11 @@ impl Attack {
         }
         while self.tcp.poll_event().is_some() {}
     }
-
-    fn wait(&mut self, time: Duration) {
-        let until = self.now + time;
-        while let Some(at) = self.tcp.next_deadline().filter(|at| *at <= until) {
-            self.now = self.now.max(at);
-            self.tcp.handle_timeout(self.now);
-            self.collect();
-        }
-        self.now = until;
-    }
 }
 
 #[test]
 fn whatever_the_other_end_says_the_connection_ends() {
-    let asked = std::env::var("CODERCTL_TCP_SEEDS").ok().and_then(|it| it.parse().ok());
-    for seed in 0..asked.unwrap_or(400) {
+    for seed in 0..seeds(400) {
         let mut attack = Attack::new(seed);
         attack.collect();
         for _ in 0..300 {
@@ -178,13 +176,7 @@ fn whatever_the_other_end_says_the_connection_ends() {
             attack.collect();
             assert!(attack.tcp.memory() < 4 << 20, "seed {seed}: {}", attack.tcp.memory());
         }
-        let all: Vec<Id> = attack.tcp.ids().collect();
-        for id in all {
-            attack.tcp.release(id, attack.now);
-        }
-        attack.collect();
-        // Then it falls silent. Whatever state it has led to, time leads out of it.
-        attack.wait(Duration::from_secs(200));
+        attack.fall_silent();
         assert_eq!(attack.tcp.connections(), 0, "seed {seed}: {:?}", attack.tcp);
     }
 }

@@ -1,20 +1,12 @@
 //! What holds on every path: each byte arrives once and in order, or the connection ends with an
 //! error; something is always waited for; and it never takes forever.
-//!
-//! The seeds are `CODERCTL_TCP_SEEDS` many if it is set, otherwise as many as a debug build has time
-//! for.
 
 mod sim;
 
 use std::time::Duration;
 
 use coderctl_tcp::{CloseReason, Config, Congestion};
-use sim::{Application, Random, Way, World};
-
-fn seeds(otherwise: u64) -> u64 {
-    let asked = std::env::var("CODERCTL_TCP_SEEDS").ok().and_then(|it| it.parse().ok());
-    asked.unwrap_or(otherwise)
-}
+use sim::{Application, Random, Way, World, seeds};
 
 /// A direction that does anything a network does, within reason.
 fn way(random: &mut Random) -> Way {

@@ -79,19 +79,26 @@ fn echo(world: &mut World, id: Id) -> Duration {
 
 #[test]
 fn an_echo_beside_an_upload_takes_less_than_three_times_as_long_as_alone() {
-    let path = Way::new(20, 100, 512);
-    let limited = |key| Config { in_flight: Some(Config::IN_FLIGHT), ..sim::config(key) };
-    let mut world = World::new([path; 2], [limited(1), limited(2)], 1);
-    world.hosts[1].accepts = Application { echoes: true, ..Application::default() };
-    let id = world.connect(Application::default());
-    assert!(world.run(Duration::from_secs(1), |world| world.app(0).connected));
-    let alone = echo(&mut world, id);
-    world.hosts[1].accepts = Application::default();
-    world.connect(Application { to_send: u64::MAX, ..Application::default() });
-    world.run(Duration::from_secs(3), |_| false);
-    let beside = echo(&mut world, id);
-    println!("{alone:?} alone, {beside:?} beside");
-    assert!(beside < alone * 3, "{alone:?} alone, {beside:?} beside");
+    // A network of a house, a far one, a slow one, and none at all: two processes of one machine.
+    let near = Way { delay: Duration::from_micros(125), ..Way::new(0, 800, 512) };
+    for path in [Way::new(2, 300, 512), Way::new(20, 100, 512), Way::new(40, 10, 512), near] {
+        let limited = |key| Config { in_flight: Some(Config::IN_FLIGHT), ..sim::config(key) };
+        let mut world = World::new([path; 2], [limited(1), limited(2)], 1);
+        world.hosts[1].accepts = Application { echoes: true, ..Application::default() };
+        let id = world.connect(Application::default());
+        assert!(world.run(Duration::from_secs(1), |world| world.app(0).connected));
+        let alone = echo(&mut world, id);
+        world.hosts[1].accepts = Application::default();
+        world.connect(Application { to_send: u64::MAX, ..Application::default() });
+        world.run(Duration::from_secs(3), |_| false);
+        let (began, before) = (world.now, arrived(&world).iter().sum::<u64>());
+        let beside = echo(&mut world, id);
+        let bytes = arrived(&world).iter().sum::<u64>() - before;
+        let used = bytes as f64 * 8.0 / world.now.since(began).as_secs_f64() / path.rate as f64;
+        println!("{path:?}: {alone:?} alone, {beside:?} beside, {used:.2} of the rate");
+        assert!(beside < alone * 3, "{path:?}: {alone:?} alone, {beside:?} beside");
+        assert!(used > 0.8, "{path:?}: {used}");
+    }
 }
 
 #[test]

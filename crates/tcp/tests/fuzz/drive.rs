@@ -4,13 +4,18 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use coderctl_tcp::{Admission, Config, Id, MTU, PacketSink, Tcp, Time, Verdict};
+use coderctl_tcp::{Admission, Config, Id, MTU, PacketSink, Tcp, Time, Verdict, checksum};
+
+#[path = "attended.rs"]
+mod attended;
+
+use attended::Attended as _;
 
 const HERE: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0, 0, 0, 0, 0, 0, 1);
 const THERE: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0, 0, 0, 0, 0, 0, 2);
 const THEIR_PORT: u16 = 50_000;
 const IPV6: usize = 40;
-const PROTOCOL: u32 = 6;
+const PROTOCOL: u8 = 6;
 
 /// Buffers may not take more than this, whatever is said: four times the limit of the configuration.
 const MEMORY: usize = 4 << 20;
@@ -98,10 +103,7 @@ pub(crate) fn drive(data: &[u8]) {
         stage.collect();
         assert!(stage.tcp.memory() <= MEMORY, "{} bytes", stage.tcp.memory());
     }
-    // Then silence: whatever state this led to, time leads out of it.
-    let all: Vec<Id> = stage.tcp.ids().collect();
-    all.into_iter().for_each(|id| stage.tcp.release(id, stage.now));
-    stage.wait(Duration::from_secs(300));
+    stage.fall_silent();
     assert_eq!(stage.tcp.connections(), 0, "{:?}", stage.tcp);
 }
 
@@ -145,7 +147,7 @@ impl Stage {
         let header = 20 + options;
         segment.extend_from_slice(input.bytes(options));
         segment.resize(header + payload, 0);
-        let sum = checksum(&segment);
+        let sum = checksum(&THERE, &HERE, PROTOCOL, &segment);
         segment[16..18].copy_from_slice(&sum.to_be_bytes());
         match self.tcp.ingest(THERE, HERE, &segment, self.now) {
             Verdict::Asks { .. } => self.id = self.tcp.answer(THERE, HERE, &segment, self.now),
@@ -154,15 +156,11 @@ impl Stage {
         }
         Some(())
     }
+}
 
-    fn wait(&mut self, time: Duration) {
-        let until = self.now + time;
-        while let Some(at) = self.tcp.next_deadline().filter(|at| *at <= until) {
-            self.now = self.now.max(at);
-            self.tcp.handle_timeout(self.now);
-            self.collect();
-        }
-        self.now = until;
+impl attended::Attended for Stage {
+    fn parts(&mut self) -> (&mut Tcp, &mut Time) {
+        (&mut self.tcp, &mut self.now)
     }
 
     fn collect(&mut self) {
@@ -171,18 +169,4 @@ impl Stage {
         assert!(self.heard.packets < 5000, "{} packets at once", self.heard.packets);
         while self.tcp.poll_event().is_some() {}
     }
-}
-
-/// RFC 1071, over the segment and IPv6's pseudo header (RFC 8200, 8.1).
-fn checksum(segment: &[u8]) -> u16 {
-    let mut sum = segment.len() as u32 + PROTOCOL;
-    for part in [&THERE.octets()[..], &HERE.octets()[..], segment] {
-        for pair in part.chunks(2) {
-            sum += (u32::from(pair[0]) << 8) | pair.get(1).copied().map_or(0, u32::from);
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
 }

@@ -2,16 +2,16 @@
 //! delays, loses and reorders.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use coderctl_tcp::{Tcp, Time};
+use coderctl_tcp::Time;
 use tokio::runtime::Runtime;
 use tokio_tun::Tun;
 
-use crate::sim::{Application, Host, IPV6, Link, Packets, Random, Way, address, config};
+use crate::sim::{Application, Host, IPV6, Link, Random, Way, address, config};
 
 /// Looks at the threads of the kernel's side this often.
 const TICK: Duration = Duration::from_millis(5);
@@ -104,8 +104,7 @@ impl Bench {
 }
 
 fn host(seed: u64, accepts: Application) -> Host {
-    let tcp = Tcp::new(config(seed));
-    Host { tcp, apps: BTreeMap::new(), accepts, deaf: false }
+    Host::new(config(seed), accepts)
 }
 
 #[derive(Clone, Copy)]
@@ -152,15 +151,14 @@ async fn drive(
         }
         host.serve(now);
         let over = done(host);
-        let mut packets = Packets::default();
-        host.tcp.poll_transmit(&mut packets, now);
+        let packets = host.transmit(now);
         let mut carry = |flying: &mut Flying, from: usize, packet: Vec<u8>, now: Time| {
             for (at, packet) in links[from].carry(packet, now) {
                 count += 1;
                 flying.push(Reverse((at, count, from == 0, packet)));
             }
         };
-        for packet in packets.0 {
+        for packet in packets {
             carry(&mut flying, 0, packet, now);
         }
         // What was said last still has to arrive.

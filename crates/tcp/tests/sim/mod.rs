@@ -13,8 +13,10 @@ use coderctl_tcp::{
     Admission, CloseReason, Config, Event, Id, PacketSink, RecvError, SendError, Tcp, Time, Verdict,
 };
 
+mod audit;
 mod link;
 
+use audit::Audit;
 pub(crate) use link::{Link, Random, Way};
 
 /// Length of an IPv6 header.
@@ -94,6 +96,7 @@ pub(crate) struct Host {
     /// What those that ask are answered with.
     pub(crate) accepts: Application,
     pub(crate) deaf: bool,
+    pub(crate) audit: Audit,
 }
 
 /// A packet on its way: when it arrives, its number, where.
@@ -104,6 +107,8 @@ pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) hosts: [Host; 2],
     pub(crate) links: [Link; 2],
+    /// Their shortest delays until now.
+    shortest: [Duration; 2],
     flying: BinaryHeap<Reverse<Flying>>,
     count: u64,
     pub(crate) steps: u64,
@@ -115,16 +120,12 @@ pub(crate) fn config(key: u64) -> Config {
 
 impl World {
     pub(crate) fn new(ways: [Way; 2], configs: [Config; 2], seed: u64) -> Self {
-        let host = |config: Config| Host {
-            tcp: Tcp::new(config),
-            apps: BTreeMap::new(),
-            accepts: Application { closes: true, ..Application::default() },
-            deaf: false,
-        };
+        let accepts = Application { closes: true, ..Application::default() };
         let mut random = Random(seed);
         Self {
             now: Time::from_micros(1_000_000),
-            hosts: configs.map(host),
+            hosts: configs.map(|config| Host::new(config, accepts.clone())),
+            shortest: ways.each_ref().map(|way| way.delay),
             links: ways.map(|way| Link::new(way, random.next())),
             flying: BinaryHeap::new(),
             count: 0,
@@ -189,11 +190,16 @@ impl World {
     }
 
     fn work(&mut self) {
+        for (shortest, link) in self.shortest.iter_mut().zip(&self.links) {
+            *shortest = link.way.delay.min(*shortest);
+        }
         for at in 0..2 {
-            self.hosts[at].serve(self.now);
-            let mut packets = Packets::default();
-            self.hosts[at].tcp.poll_transmit(&mut packets, self.now);
-            for packet in packets.0 {
+            let host = &mut self.hosts[at];
+            host.audit.round_trip = self.shortest.iter().sum();
+            host.serve(self.now);
+            let packets = host.transmit(self.now);
+            host.audit.rests(self.now);
+            for packet in packets {
                 for (when, packet) in self.links[at].carry(packet, self.now) {
                     self.count += 1;
                     self.flying.push(Reverse((when, self.count, 1 - at, packet)));
@@ -206,6 +212,19 @@ impl World {
 }
 
 impl Host {
+    pub(crate) fn new(config: Config, accepts: Application) -> Self {
+        let (apps, audit) = (BTreeMap::new(), Audit::default());
+        Self { tcp: Tcp::new(config), apps, accepts, deaf: false, audit }
+    }
+
+    /// What it has to say now.
+    pub(crate) fn transmit(&mut self, now: Time) -> Vec<Vec<u8>> {
+        let mut packets = Packets::default();
+        self.tcp.poll_transmit(&mut packets, now);
+        packets.0.iter().for_each(|packet| self.audit.sent(packet, now));
+        packets.0
+    }
+
     pub(crate) fn ingest(&mut self, packet: &[u8], now: Time) -> Option<Verdict> {
         // A damaged IP header is not TCP's business.
         let source = Ipv6Addr::from(<[u8; 16]>::try_from(&packet[8..24]).unwrap());
@@ -215,6 +234,9 @@ impl Host {
             return None;
         }
         let verdict = self.tcp.ingest(source, destination, &packet[IPV6..], now);
+        if verdict != Verdict::Malformed {
+            self.audit.arrived(packet, now);
+        }
         match verdict {
             Verdict::Asks { .. } if !self.deaf => {
                 let id = self.tcp.answer(source, destination, &packet[IPV6..], now);
@@ -294,6 +316,13 @@ impl Application {
             tcp.close(id, now);
         }
     }
+}
+
+/// How many seeds a property is tried with: `CODERCTL_TCP_SEEDS` if it is set, otherwise as many as a
+/// debug build has time for.
+pub(crate) fn seeds(otherwise: u64) -> u64 {
+    let asked = std::env::var("CODERCTL_TCP_SEEDS").ok().and_then(|it| it.parse().ok());
+    asked.unwrap_or(otherwise)
 }
 
 /// Sends so many bytes from the first host to the second; the goodput in bit/s.
