@@ -76,6 +76,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def cpu(process):
+    """Seconds of CPU that a process has had."""
+    with open(f"/proc/{process}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 class Forward:
     """A `port-forward` that is up, a local port for each remote one."""
 
@@ -98,9 +105,7 @@ class Forward:
             return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) / 1024
 
     def cpu(self):
-        with open(f"/proc/{self.child.pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu(self.child.pid)
 
     def close(self):
         self.child.send_signal(signal.SIGINT)
@@ -181,18 +186,21 @@ def round_trips(port, count):
 
 
 def echo_beside_upload(binary, env, args):
-    """An echo alone, and beside an upload through the same tunnel, in milliseconds."""
+    """An echo alone, and beside an upload through the same tunnel, in milliseconds; and the upload, in Mbit/s."""
+    mbits = []
     with Iperf() as bulk, serving(echo) as quiet:
         forward = Forward(binary, args.workspace, env, bulk.port, quiet)
+        # Everything is warm then, and a direct path found where there may be one.
+        round_trips(forward.locals[1], 1000)
         alone = round_trips(forward.locals[1], 500)
-        upload = threading.Thread(target=iperf, args=[forward.local, args.seconds])
+        upload = threading.Thread(target=lambda: mbits.append(iperf(forward.local, args.seconds)))
         upload.start()
         # Its slow start is over.
         time.sleep(args.seconds / 4)
-        beside = round_trips(forward.locals[1], 100)
+        beside = round_trips(forward.locals[1], 300)
         upload.join()
         forward.close()
-    return alone, beside
+    return alone, beside, beside / alone, mbits[0]
 
 
 class Delayed:
@@ -295,13 +303,15 @@ def main():
             throughput([*shapes, (f"{far} one stream down", ["-R"], slow, "≥ 1.0")], pair, args)
 
     if "echo" in rows:
-        measured = [[], []]
-        for _ in range(args.rounds):
-            for slot, binary in enumerate(pair):
-                measured[slot].append(echo_beside_upload(binary, env, args))
-        say("echo", "one byte there and back", *(median(it, 0) for it in measured), "ms", "")
-        say("echo", "    beside an upload", *(median(it, 1) for it in measured), "ms", "")
-        say("echo", "    beside ÷ alone", *(median(it, 1) / median(it, 0) for it in measured), "", "ours < 3")
+        for way, there in ("relay", env), ("direct", {**env, "CODER_DISABLE_DIRECT_CONNECTIONS": "false"}):
+            measured = [[], []]
+            for _ in range(args.rounds):
+                for slot, binary in enumerate(pair):
+                    measured[slot].append(echo_beside_upload(binary, there, args))
+            say("echo", f"one byte there and back, {way}", *(median(it, 0) for it in measured), "ms", "")
+            say("", "    beside an upload", *(median(it, 1) for it in measured), "ms", "")
+            say("", "    beside ÷ alone", *(median(it, 2) for it in measured), "", "ours < 3")
+            say("", "    the upload", *(median(it, 3) for it in measured), "Mbit/s", "")
 
     if "memory" in rows:
         idle, after = [], []

@@ -2,10 +2,12 @@
 """Measures direct paths: coderctl with an agent of its own against a Go pair, and against `ssh -L`.
 
     benches/paths.py --coder /path/to/coder --workspace dev --ours mine [--rows pair,ssh,ten,beside,echo,first]
+    benches/paths.py --ours mine --against /path/to/another/coderctl --theirs another --rows against
 
 CODER_URL and CODER_SESSION_TOKEN name a deployment on this machine. The agent of --workspace is the Go
 one, that of --ours is `coderctl agent`; both run on this machine. `ssh -L` goes to an sshd of its own,
-with the same cipher as WireGuard (chacha20-poly1305). What is compared runs in turn (A B A B ...); the
+with the same cipher as WireGuard (chacha20-poly1305). The row `against` compares two builds of this
+program, each with an agent of its own build. What is compared runs in turn (A B A B ...); the
 medians' ratios are what counts. Needs `iperf3`, and `sshd` for the rows that name ssh.
 """
 
@@ -20,9 +22,11 @@ import subprocess
 import tempfile
 import time
 
-from compare import HERE, Forward, Iperf, echo, free_port, iperf, round_trips, serving
+from compare import HERE, Forward, Iperf, cpu, echo, free_port, iperf, round_trips, serving
 
 ROWS = "pair ssh ten beside echo first".split()
+STREAMS = 10
+IDLE = 1000
 CIPHER = "chacha20-poly1305@openssh.com"
 
 
@@ -121,9 +125,11 @@ def throughput(forward, seconds, *options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coderctl", default=os.path.join(HERE, "..", "target", "release", "coderctl"))
-    parser.add_argument("--coder", required=True, help="the Go client to compare with")
+    parser.add_argument("--coder", default="coder", help="the Go client to compare with")
     parser.add_argument("--workspace", default="dev", help="a workspace with the Go agent")
     parser.add_argument("--ours", required=True, help="a workspace whose agent is `coderctl agent`")
+    parser.add_argument("--against", help="another build of coderctl, for the row of that name")
+    parser.add_argument("--theirs", help="a workspace whose agent is of that build")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of one iperf3 run")
     parser.add_argument("--rows", default=",".join(ROWS))
@@ -154,13 +160,20 @@ def main():
             say("ssh", f"our pair ÷ ssh -L, {way}", *medians, "Mbit/s", "≥ 1.0")
     if "ten" in rows:
         for way, options in ways:
-            ten = throughput(ours, args.seconds, "-P", "10", *options)
+            ten = throughput(ours, args.seconds, "-P", str(STREAMS), *options)
             medians = in_turn(args.rounds, ten, throughput(ours, args.seconds, *options))
             say("ten", f"ten streams ÷ one, {way}", *medians, "Mbit/s", "≥ 0.8")
     if "beside" in rows:
         for way, options in ways:
             medians = in_turn(args.rounds, *beside(ours, args.seconds, *options))
             say("beside", f"one stream beside 1,000 idle ÷ alone, {way}", *medians, "Mbit/s", "≥ 0.9")
+    if "against" in rows:
+        pairs = [(coderctl, args.ours), (os.path.abspath(args.against), args.theirs)]
+        for way, options in ways:
+            for what, streams, idle in ("one stream", 1, 0), (f"{STREAMS} streams", STREAMS, 0), (f"beside {IDLE} idle", 1, IDLE):
+                rates, costs = against(pairs, args, env, "-P", str(streams), *options, idle=idle)
+                say("against", f"{what}, direct, {way}", *rates, "Mbit/s", "≥ 1.0")
+                say("", "    CPU, both ends", *costs, "s/Gbit", "≤ 1.0")
     for row, answer, measure in ("echo", echo, round_trips), ("first", greet, first_bytes):
         if row in rows:
             with serving(answer) as port:
@@ -174,18 +187,50 @@ def main():
             say(row, f"{measure.__name__.replace('_', ' ')}, median, ÷ ssh -L", *medians, "ms", "≤ 1.0")
 
 
+def agent_of(binary, workspace, env):
+    """The process of a workspace's agent: the parent of what it runs."""
+    command = [binary, "ssh", workspace, "--", "echo $PPID"]
+    return int(subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def against(pairs, args, env, *options, idle=0):
+    """Medians of each build with its agent: Mbit/s, and seconds of both ends' CPU for each Gbit."""
+    agents = [agent_of(binary, workspace, env) for binary, workspace in pairs]
+    rates, costs = [[], []], [[], []]
+    for _ in range(args.rounds):
+        for slot, (binary, workspace) in enumerate(pairs):
+            with Iperf() as server, serving(echo) as quiet:
+                forward = Forward(binary, workspace, env, server.port, quiet)
+                with crowd(forward.locals[1], idle):
+                    before = cpu(agents[slot]) + forward.cpu()
+                    mbits = iperf(forward.local, args.seconds, "-O", "2", *options)
+                    spent = cpu(agents[slot]) + forward.cpu() - before
+                rates[slot].append(mbits)
+                # What was carried before the measurement counts has cost as much.
+                costs[slot].append(spent / (mbits * (args.seconds + 2) / 1e3))
+                forward.close()
+    return [[statistics.median(sample) for sample in samples] for samples in (rates, costs)]
+
+
+@contextlib.contextmanager
+def crowd(port, count):
+    """So many idle connections that are through, not only accepted on this side."""
+    with contextlib.ExitStack() as idle:
+        for _ in range(count):
+            stream = idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+            stream.sendall(b"?")
+            assert stream.recv(1) == b"?"
+        yield
+
+
 def beside(forward, seconds, *options):
     """Two measurements: one stream beside a thousand idle connections, and one alone."""
 
     def crowded():
-        with Iperf() as server, serving(echo) as quiet, contextlib.ExitStack() as idle:
+        with Iperf() as server, serving(echo) as quiet:
             way = forward(server.port, quiet)
-            for _ in range(1000):
-                stream = idle.enter_context(socket.create_connection(("127.0.0.1", way.locals[1])))
-                # It is through, not only accepted on this side.
-                stream.sendall(b"?")
-                assert stream.recv(1) == b"?"
-            mbits = iperf(way.local, seconds, "-O", "2", *options)
+            with crowd(way.locals[1], IDLE):
+                mbits = iperf(way.local, seconds, "-O", "2", *options)
             way.close()
         return mbits
 
