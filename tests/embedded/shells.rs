@@ -273,6 +273,9 @@ fn the_status_of_a_named_session_is_its_programs() {
         terminal.types("7\n");
         assert_eq!(terminal.finish(), Some(status));
     }
+    // A script's too, which has no input.
+    let line = ["ssh", "dev", "--session", "job", "--", "echo done; exit 4"];
+    server.run(&line).ends(4).prints("done\r\n").says_nothing();
 }
 
 #[test]

@@ -11,11 +11,12 @@
 //! lost is not begun again. Where another agent runs, the status is 0, and who ran a command is told
 //! that it may not be its own.
 
+mod fate;
+mod keys;
+
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use coderctl_transport as transport;
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
@@ -23,15 +24,19 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::{
+    fate::{Fate, fate},
+    keys::{Keys, Typed},
+};
 use super::{
     asked, attached,
     carry::{Terminal, unwritable},
     detached, ended_by,
-    escape::{self, Escapes},
+    escape::Escapes,
 };
 use crate::{
     apps::{
-        Context, End, Event, Stream, Tunnel, agent_api,
+        Context, End, Event, Stream, Tunnel,
         containers::Container,
         local::{Local, Streams},
         streamed::OnStreams,
@@ -47,10 +52,6 @@ const PORT: u16 = 2;
 
 /// How long the agent may take to be connected to.
 const DIAL: Duration = Duration::from_secs(30);
-
-/// How long it may take the agent to tell of a terminal: it waits some seconds itself for a program
-/// that is about to end.
-const ASK: Duration = Duration::from_secs(10);
 
 /// Pauses before a connection that broke over a tunnel that stands is made again, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -164,11 +165,13 @@ async fn run(app: Resumable, streams: Streams, context: Context) -> End {
         }
     };
     let escapes = app.escape.filter(|_| terminal.is_raw()).map(Escapes::new);
+    // A script waits for its command, whatever its own input is.
+    let stays = !app.command.is_empty() && !terminal.is_raw();
     let mut here = Here {
         tunnel,
         close,
         signals,
-        keys: Keys { stdin: streams.stdin, escapes, begun: Vec::new(), typed: Vec::new() },
+        keys: Keys::new(streams.stdin, escapes, stays),
         stdout: streams.stdout,
         terminal,
         ui: ui.clone(),
@@ -348,7 +351,7 @@ async fn interrupted(
             () = asked(close) => return Over::Left,
             Some(signal) = signals.recv() => return Over::Signal(signal),
             // What is typed ahead into a pipe waits.
-            typed = keys.next(), if keys.escapes.is_some() => match typed {
+            typed = keys.next(), if keys.has_escapes() => match typed {
                 Typed::Text(_) => {}
                 Typed::Help => keys.help(ui),
                 Typed::Leave => return Over::Left,
@@ -362,60 +365,6 @@ enum Connected {
     Stream(Box<dyn Stream>),
     /// The program has ended meanwhile, with this exit code.
     TooLate(u8),
-}
-
-/// What became of a terminal's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Runs,
-    Ended(u8),
-    /// The agent does not tell.
-    Unknown,
-}
-
-/// What the agent of this repository answers.
-#[derive(Deserialize)]
-struct Status {
-    running: bool,
-    exit_code: Option<i32>,
-}
-
-/// Asks the agent what became of a terminal's program.
-///
-/// # Errors
-/// It did not answer.
-async fn fate(tunnel: &dyn Tunnel, id: Uuid) -> Result<Fate, CommandError> {
-    match timeout(ASK, agent_api::get(tunnel, &format!("/api/v0/terminals/{id}"))).await {
-        Ok(Ok(Ok(answer))) => Ok(told(answer.status(), answer.body())),
-        // Who refuses, or speaks otherwise, has nothing to tell.
-        Ok(Ok(Err(error))) if !matches!(error, transport::Error::Broken { .. }) => {
-            tracing::debug!(%error, "the agent's word on the session");
-            Ok(Fate::Unknown)
-        }
-        Ok(Err(error)) if error.kind == Kind::Remote => Ok(Fate::Unknown),
-        Ok(Ok(Err(error))) => Err(CommandError::new(Kind::Tunnel, error)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(CommandError::msg(Kind::Timeout, "no word on the session from its agent")),
-    }
-}
-
-/// What an answer says.
-fn told(status: StatusCode, body: &[u8]) -> Fate {
-    if status != StatusCode::OK {
-        return Fate::Unknown;
-    }
-    match serde_json::from_slice(body) {
-        Ok(Status { running: true, .. }) => Fate::Runs,
-        // No wrapping: 256 is no success.
-        Ok(Status { exit_code: Some(code), .. }) => {
-            Fate::Ended(u8::try_from(code).unwrap_or(u8::MAX))
-        }
-        Ok(Status { exit_code: None, .. }) => Fate::Unknown,
-        Err(error) => {
-            tracing::debug!(%error, "the agent's word on the session");
-            Fate::Unknown
-        }
-    }
 }
 
 /// Waits for a tunnel, and connects to the terminal through it. At first its container is looked
@@ -482,75 +431,6 @@ fn pieces(mut text: &str) -> Vec<u8> {
         text = rest;
     }
     out
-}
-
-/// What is typed.
-enum Typed {
-    Text(String),
-    Help,
-    /// By an escape, or by the end of input.
-    Leave,
-}
-
-/// Standard input.
-struct Keys {
-    stdin: Local,
-    escapes: Option<Escapes>,
-    /// The beginning of a character.
-    begun: Vec<u8>,
-    typed: Vec<u8>,
-}
-
-impl Keys {
-    /// The next that is typed. Nothing is lost when dropped.
-    async fn next(&mut self) -> Typed {
-        let mut buffer = [0; 4096];
-        loop {
-            let count = match self.stdin.read(&mut buffer).await {
-                Ok(0) => return Typed::Leave,
-                Ok(count) => count,
-                Err(error) => {
-                    tracing::debug!(%error, "standard input");
-                    return Typed::Leave;
-                }
-            };
-            self.typed.clear();
-            let asked = match &mut self.escapes {
-                Some(escapes) => escapes.filter(&buffer[..count], &mut self.typed),
-                None => {
-                    self.typed.extend_from_slice(&buffer[..count]);
-                    escape::Asked::Nothing
-                }
-            };
-            match asked {
-                escape::Asked::Disconnect => return Typed::Leave,
-                escape::Asked::Help => return Typed::Help,
-                escape::Asked::Nothing => {}
-            }
-            self.begun.extend_from_slice(&self.typed);
-            let text = whole(&mut self.begun);
-            if !text.is_empty() {
-                return Typed::Text(text);
-            }
-        }
-    }
-
-    fn help(&self, ui: &Ui) {
-        if let Some(escapes) = &self.escapes {
-            ui.line(escapes.help());
-        }
-    }
-}
-
-/// Takes the whole characters off the front; what is none is replaced, since JSON has no bytes.
-fn whole(bytes: &mut Vec<u8>) -> String {
-    let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
-    let unfinished = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
-    let rest = if unfinished { last.len() } else { 0 };
-    let rest = bytes.split_off(bytes.len() - rest);
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    *bytes = rest;
-    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::io::Write as _;
 
 use tokio::io::DuplexStream;
 
-use super::*;
+use super::{keys::whole, *};
 use crate::apps::testing::{self, Piped, Stub};
 
 #[test]
@@ -172,22 +172,4 @@ async fn a_stream_that_ends_while_the_program_runs_is_a_lost_one() {
     assert_eq!(run.driver.events.recv().await, Some(Event::Closed));
     up(&mut run).await;
     init(&mut dialled.recv().await.unwrap()).await;
-}
-
-#[test]
-fn what_agents_say_of_an_end() {
-    for (status, body, expected) in [
-        (200, r#"{"running":false,"exit_code":0}"#, Fate::Ended(0)),
-        (200, r#"{"running":false,"exit_code":143,"new":1}"#, Fate::Ended(143)),
-        (200, r#"{"running":false,"exit_code":256}"#, Fate::Ended(255)),
-        (200, r#"{"running":false,"exit_code":-1}"#, Fate::Ended(255)),
-        (200, r#"{"running":true,"exit_code":null}"#, Fate::Runs),
-        (200, r#"{"running":false,"exit_code":null}"#, Fate::Unknown),
-        (200, "[]", Fate::Unknown),
-        (404, "", Fate::Unknown),
-        (500, r#"{"running":true}"#, Fate::Unknown),
-    ] {
-        let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(told(status, body.as_bytes()), expected, "{body}");
-    }
 }
