@@ -20,6 +20,7 @@
 //! | `serve`, `socks` | one listener and its connections; those that ask where to go |
 //! | `datagrams` | UDP |
 //! | `reverse` | listeners in the workspace |
+//! | `ready` | whether everything stands |
 //! | `probe`, `announce`, `report` | whether the remote ends answer, and who is told that all is ready |
 
 mod announce;
@@ -27,6 +28,7 @@ mod bind;
 mod datagrams;
 mod failures;
 mod probe;
+mod ready;
 mod report;
 mod reverse;
 mod serve;
@@ -55,7 +57,7 @@ pub use announce::Announce;
 use announce::Announcer;
 use bind::{Bound, To};
 use failures::Failures;
-use report::Forwarded;
+use ready::{Ready, Turn, Was};
 use reverse::{Reverse, Word};
 use way::Way;
 
@@ -369,107 +371,6 @@ async fn ended(child: &mut Option<run_under::Running>) -> Result<u8, CommandErro
             status
         }
         None => std::future::pending().await,
-    }
-}
-
-/// Whether everything stands.
-struct Ready {
-    ways: watch::Sender<Option<Arc<Way>>>,
-    /// Ways so far.
-    count: u64,
-    /// Whether the listeners in the workspace stand; they do where there are none.
-    reverse_up: bool,
-    /// Whether the remote ends have answered; they need not where nobody asked for that.
-    answered: bool,
-    /// All that is known of the forwards.
-    forwards: Vec<Forwarded>,
-    /// Whether a session tells how the tunnel is.
-    beside: bool,
-    /// Whether nothing is said of listeners.
-    silent: bool,
-    was: Was,
-}
-
-/// What a turn brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// Everything stands for the first time.
-    Ready,
-    /// Nothing that anybody waits for.
-    Other,
-}
-
-/// Whether everything stands, or stood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Was {
-    Never,
-    Now,
-    Before,
-}
-
-impl Ready {
-    fn attach(&mut self, tunnel: Option<Arc<dyn super::Tunnel>>) {
-        self.count += 1;
-        self.ways.send_replace(tunnel.map(|tunnel| Arc::new(Way::new(self.count, tunnel))));
-    }
-
-    /// A word about the listeners in the workspace; one about an earlier way comes too late. With
-    /// the tunnel, whose loss is told by others, they are lost anyway.
-    fn heard(&mut self, word: Word, tunnel_stands: bool, ui: &Ui) {
-        match word {
-            Word::Up(way, forwards) if way == self.count => {
-                self.reverse_up = true;
-                if self.was == Was::Never {
-                    self.forwards.extend(report::reverse(&forwards));
-                    for Reverse { listen, to } in forwards.iter().filter(|_| !self.silent) {
-                        ui.line(format_args!(
-                            "Forwarding '{}' in the workspace to '{}' locally",
-                            listen.url(),
-                            to.url()
-                        ));
-                    }
-                }
-            }
-            Word::Down(way, why) if way == self.count => {
-                self.reverse_up = false;
-                if tunnel_stands {
-                    ui.warn(format_args!(
-                        "the listeners in the workspace are lost ({why}); asking for them again"
-                    ));
-                }
-            }
-            Word::Up(..) | Word::Down(..) | Word::Failed(_) => {}
-        }
-    }
-
-    /// Says what changed.
-    fn turn(&mut self, ui: &Ui) -> Turn {
-        let up = self.ways.borrow().is_some() && self.reverse_up && self.answered;
-        let mut turn = Turn::Other;
-        self.was = match (self.was, up) {
-            (Was::Never, false) => Was::Never,
-            (Was::Never, true) => {
-                if !self.beside {
-                    ui.line("Ready!");
-                }
-                turn = Turn::Ready;
-                Was::Now
-            }
-            (Was::Now, true) => Was::Now,
-            (Was::Now | Was::Before, false) => Was::Before,
-            (Was::Before, true) => {
-                ui.line("Ready again");
-                Was::Now
-            }
-        };
-        turn
-    }
-
-    /// What programs are told.
-    fn line(&self, workspace: &str) -> String {
-        let forwards = &self.forwards;
-        let version = report::VERSION;
-        report::json(&report::Ready { version, event: "ready", workspace, forwards })
     }
 }
 
