@@ -53,6 +53,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Limit on one dial, whatever the caller's own are.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the server may take to answer when the network has changed; the relays' limit.
+const DOUBT_TIMEOUT: Duration = crate::derp::client::DOUBT_TIMEOUT;
+
 /// Events that wait for the user; beyond that the server's messages wait.
 const QUEUED_EVENTS: usize = 256;
 
@@ -104,6 +107,8 @@ enum Ended {
 struct Shared {
     coordination: Mutex<Coordination>,
     changed: Notify,
+    /// The network is another one.
+    doubt: Notify,
 }
 
 impl Control {
@@ -121,8 +126,11 @@ impl Control {
         if let Some(node) = node {
             coordination.set_node(node);
         }
-        let shared =
-            Arc::new(Shared { coordination: Mutex::new(coordination), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            coordination: Mutex::new(coordination),
+            changed: Notify::new(),
+            doubt: Notify::new(),
+        });
         let (leave, leaving) = watch::channel(false);
         let (events, receiver) = mpsc::channel(QUEUED_EVENTS);
         let task = session::Task { shared: shared.clone(), server, resume, leaving, events };
@@ -143,6 +151,12 @@ impl Control {
     /// This is how we can be reached; an equal node is not said again.
     pub fn set_node(&self, node: Node) {
         self.shared.change(|coordination| coordination.set_node(node));
+    }
+
+    /// The network is another one: a connection that does not prove at once that it lives is made
+    /// anew, and one that could not be made is tried again.
+    pub fn network_changed(&self) {
+        self.shared.doubt.notify_one();
     }
 
     /// Takes leave: says so and waits until the server has ended the call, at most

@@ -18,7 +18,7 @@
 //! we may be reached ourselves ([`endpoints`]).
 //!
 //! Everything is pure (time and entropy are arguments) but `derp::connection`, `derp::relay`,
-//! `control` and the shell, which are thin.
+//! `control`, [`network`] and the shell, which are thin.
 
 pub mod control;
 pub mod coordinate;
@@ -30,6 +30,7 @@ pub mod engine;
 pub mod ids;
 pub mod keys;
 pub mod netcheck;
+pub mod network;
 pub mod node;
 pub mod packet;
 pub mod paths;

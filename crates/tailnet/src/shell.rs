@@ -380,10 +380,14 @@ impl Driver {
         let mut batch = Vec::new();
         loop {
             let deadline = self.drain(Some(&control));
+            if self.pump.take_network_change() {
+                control.network_changed();
+            }
             let full = self.pump.is_full();
             tokio::select! {
                 () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
                 news = udp_news(&mut self.pump.direct) => self.pump.take_news(news),
+                addresses = self.pump.addresses.next() => self.pump.moved(addresses),
                 () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),
@@ -413,6 +417,7 @@ impl Driver {
                 _ = &mut goodbye => break,
                 () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
                 news = udp_news(&mut self.pump.direct) => self.pump.take_news(news),
+                addresses = self.pump.addresses.next() => self.pump.moved(addresses),
                 () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),

@@ -14,7 +14,7 @@ use url::Url;
 use super::backoff::Backoff;
 use super::dial::{DialError, DialFailure};
 use super::resume::ResumeToken;
-use super::{ControlEvent, DIAL_TIMEOUT, Ended, Shared};
+use super::{ControlEvent, DIAL_TIMEOUT, DOUBT_TIMEOUT, Ended, Shared};
 use crate::derp_map::DerpMap;
 
 /// When the server does not say when to refresh the token (coder/coder: tailnet/controllers.go).
@@ -36,6 +36,9 @@ pub enum Down {
     /// The server ended the call.
     #[error("the server ended coordination")]
     Ended,
+    /// The network changed, and nothing comes through it.
+    #[error("the server does not answer from another network")]
+    Silent,
 }
 
 /// Everything the task owns.
@@ -69,6 +72,10 @@ impl Task {
             let resume = self.resume.clone().filter(|token| token.is_valid(SystemTime::now()));
             let opened = tokio::select! {
                 opened = open(dial(resume)) => opened,
+                () = self.shared.doubt.notified() => {
+                    backoff.reset();
+                    continue;
+                }
                 () = left(&mut leaving) => return Ended::NotConnected,
             };
             let down = match opened {
@@ -98,6 +105,7 @@ impl Task {
             self.emit(ControlEvent::Down(down)).await;
             tokio::select! {
                 () = sleep(backoff.next()) => {}
+                () = self.shared.doubt.notified() => backoff.reset(),
                 () = left(&mut leaving) => return Ended::NotConnected,
             }
         }
@@ -113,13 +121,18 @@ impl Task {
             down = self.say(requests) => down,
             down = self.hear(responses) => down,
             down = self.maps(maps) => down,
+            down = self.doubt(&client) => down,
             never = refresh(&client, &refreshed) => match never {},
         };
         if let Ok(Some(token)) = refreshed.into_inner() {
             self.resume = Some(token);
         }
-        let ended = client.close().await;
-        tracing::debug!(%down, %ended, "control connection ended");
+        if matches!(down, Down::Silent) {
+            tracing::debug!(%down, "control connection ended");
+        } else {
+            let ended = client.close().await;
+            tracing::debug!(%down, %ended, "control connection ended");
+        }
         self.shared.lock().handle_disconnected();
         self.emit_updates().await;
         down
@@ -150,6 +163,16 @@ impl Task {
                 Err(error) => return error.into(),
             }
             self.emit_updates().await;
+        }
+    }
+
+    /// Asks the server whether it is there, whenever the network has changed.
+    async fn doubt(&self, client: &Client) -> Down {
+        loop {
+            self.shared.doubt.notified().await;
+            if timeout(DOUBT_TIMEOUT, client.session().ping()).await.is_err() {
+                return Down::Silent;
+            }
         }
     }
 

@@ -335,6 +335,7 @@ impl Driver {
             tokio::select! {
                 () = self.pump.relays.recv_batch(&mut batch) => self.pump.take_in(&mut batch),
                 news = udp_news(&mut self.pump.direct) => self.pump.take_news(news),
+                addresses = self.pump.addresses.next() => self.pump.moved(addresses),
                 () = self.pump.shared.changed.notified() => {}
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),

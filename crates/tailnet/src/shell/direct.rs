@@ -1,16 +1,15 @@
-//! What a tailnet has beside its relays while direct ways are allowed: UDP sockets, the addresses
-//! of this machine, and the STUN servers of the relay map.
+//! What a tailnet has beside its relays while direct ways are allowed: UDP sockets, and the STUN
+//! servers of the relay map.
 
 use std::{
     future::{Future, poll_fn},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     task::Poll,
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use netwatcher::{AsyncWatch, Update};
 use tokio::task::JoinSet;
 
 use super::udp::Udp;
@@ -19,20 +18,11 @@ use crate::derp_map::{DerpMap, StunServer};
 /// How long the names of STUN servers may take to be looked up.
 const LOOKUP: Duration = Duration::from_secs(3);
 
-/// By how much more the calendar moves than the monotonic clock when a machine slept. Less is a
-/// clock that is set.
-const SLEPT: Duration = Duration::from_secs(5);
-
-/// Names of interfaces that are themselves tunnels between peers and lead nowhere by themselves
-/// (coder/tailscale: net/interfaces, ZeroTier).
-const TUNNELS: [&str; 1] = ["zt"];
-
 type Lookup = Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>;
 
-/// Sockets, addresses and servers.
+/// Sockets and servers.
 pub(super) struct Direct {
     pub(super) udp: Udp,
-    interfaces: Option<AsyncWatch>,
     lookup: Option<Lookup>,
 }
 
@@ -41,8 +31,6 @@ pub(super) struct Direct {
 pub(super) enum News {
     /// Datagrams have come, or there is room for more.
     Ready,
-    /// The addresses of this machine are these.
-    Addresses(Vec<IpAddr>),
     /// The STUN servers are these.
     Servers(Vec<SocketAddr>),
 }
@@ -50,16 +38,7 @@ pub(super) enum News {
 impl Direct {
     /// To be called within a tokio runtime.
     pub(super) fn new(map: &DerpMap) -> Self {
-        let interfaces =
-            match netwatcher::watch_interfaces_async::<netwatcher::async_adapter::Tokio>() {
-                Ok(watch) => Some(watch),
-                Err(error) => {
-                    // STUN still tells where we are.
-                    tracing::debug!(?error, "this machine does not tell its addresses");
-                    None
-                }
-            };
-        let mut direct = Self { udp: Udp::bind(), interfaces, lookup: None };
+        let mut direct = Self { udp: Udp::bind(), lookup: None };
         direct.set_map(map);
         direct
     }
@@ -71,40 +50,19 @@ impl Direct {
 
     /// What happens next. Cancel safe.
     pub(super) async fn next(&mut self) -> News {
-        let Self { udp, interfaces, lookup } = self;
-        let addresses = async {
-            match interfaces {
-                Some(watch) => addresses(&watch.changed().await),
-                None => std::future::pending().await,
-            }
-        };
+        let Self { udp, lookup } = self;
         let servers = poll_fn(|cx| match lookup {
             Some(future) => future.as_mut().poll(cx),
             None => Poll::Pending,
         });
         tokio::select! {
             () = poll_fn(|cx| udp.poll_ready(cx)) => News::Ready,
-            addresses = addresses => News::Addresses(addresses),
             servers = servers => {
                 *lookup = None;
                 News::Servers(servers)
             }
         }
     }
-}
-
-/// The addresses of interfaces that are up.
-fn addresses(update: &Update) -> Vec<IpAddr> {
-    let is_tunnel = |name: &str| TUNNELS.iter().any(|prefix| name.starts_with(prefix));
-    let mut addresses: Vec<IpAddr> = update
-        .interfaces
-        .values()
-        .filter(|interface| !is_tunnel(&interface.name))
-        .flat_map(|interface| interface.ips.iter().map(|record| record.ip))
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }
 
 /// The addresses of STUN servers, names looked up side by side.
@@ -142,43 +100,9 @@ async fn look_up(servers: Vec<StunServer>) -> Vec<SocketAddr> {
     found
 }
 
-/// Notices that the machine slept: the monotonic clock stands still then, the calendar does not.
-#[derive(Debug)]
-pub(super) struct SleepWatch {
-    monotonic: Instant,
-    calendar: SystemTime,
-}
-
-impl SleepWatch {
-    pub(super) fn new() -> Self {
-        Self { monotonic: Instant::now(), calendar: SystemTime::now() }
-    }
-
-    /// Whether it slept since the last call.
-    pub(super) fn slept(&mut self, monotonic: Instant, calendar: SystemTime) -> bool {
-        let awake = monotonic.saturating_duration_since(self.monotonic);
-        let passed = calendar.duration_since(self.calendar).unwrap_or_default();
-        (self.monotonic, self.calendar) = (monotonic, calendar);
-        passed > awake + SLEPT
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sleep_is_time_that_only_the_calendar_knows() {
-        let mut watch = SleepWatch::new();
-        let (monotonic, calendar) = (watch.monotonic, watch.calendar);
-        let second = Duration::from_secs(1);
-        assert!(!watch.slept(monotonic + second, calendar + second));
-        assert!(!watch.slept(monotonic + 3 * second, calendar + 4 * second));
-        assert!(watch.slept(monotonic + 4 * second, calendar + 64 * second));
-        assert!(!watch.slept(monotonic + 5 * second, calendar + 65 * second));
-        // Set back.
-        assert!(!watch.slept(monotonic + 6 * second, calendar));
-    }
 
     #[tokio::test]
     async fn addresses_need_no_lookup_and_names_are_looked_up() {

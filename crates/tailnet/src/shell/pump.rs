@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -10,7 +11,7 @@ use bytes::BytesMut;
 
 use super::{
     core::{Core, Shared},
-    direct::{Direct, News, SleepWatch},
+    direct::{Direct, News},
     udp::Udp,
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     engine::{self, Route, Transmit, TransmitSink},
     ids::RegionId,
     keys::NodePublic,
+    network::{Addresses, SleepWatch},
 };
 
 /// How long the last packets may take to leave: a write to a socket that is not full.
@@ -34,7 +36,12 @@ pub(super) struct Pump {
     /// UDP, while it may be used.
     pub(super) direct: Option<Direct>,
     map: DerpMap,
+    pub(super) addresses: Addresses,
+    /// What they are, once they were told.
+    known: Option<Vec<IpAddr>>,
     sleep: SleepWatch,
+    /// The network is another one since that was last asked.
+    changed: bool,
     /// One packet for each region that had no room.
     held: BTreeMap<RegionId, Transmit>,
 }
@@ -46,7 +53,10 @@ impl Pump {
             relays,
             direct: None,
             map: DerpMap::default(),
+            addresses: Addresses::watch(),
+            known: None,
             sleep: SleepWatch::new(),
+            changed: false,
             held: BTreeMap::new(),
         }
     }
@@ -55,10 +65,46 @@ impl Pump {
     pub(super) fn set_direct(&mut self, direct: bool) {
         self.shared.lock().engine.set_direct(direct, Instant::now());
         match (direct, &self.direct) {
-            (true, None) => self.direct = Some(Direct::new(&self.map)),
+            (true, None) => {
+                self.direct = Some(Direct::new(&self.map));
+                self.set_local();
+            }
             (false, _) => self.direct = None,
             (true, Some(_)) => {}
         }
+    }
+
+    /// Tells the engine what there is of this machine to be reached at.
+    fn set_local(&self) {
+        if let (Some(direct), Some(addresses)) = (&self.direct, &self.known) {
+            let mut core = self.shared.lock();
+            core.engine.set_local(direct.udp.ports(), addresses.clone(), Instant::now());
+        }
+    }
+
+    /// The addresses of this machine are these: if they are others than before, nothing is certain
+    /// any more.
+    pub(super) fn moved(&mut self, addresses: Vec<IpAddr>) {
+        tracing::debug!(?addresses, "addresses of this machine");
+        if self.known.as_ref() == Some(&addresses) {
+            return;
+        }
+        let first = self.known.replace(addresses).is_none();
+        self.set_local();
+        if !first {
+            self.network_changed();
+        }
+    }
+
+    fn network_changed(&mut self) {
+        self.shared.lock().engine.network_changed(Instant::now());
+        self.relays.network_changed();
+        self.changed = true;
+    }
+
+    /// Whether the network is another one since the last call, or the machine slept.
+    pub(super) fn take_network_change(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Uses a relay map.
@@ -77,13 +123,12 @@ impl Pump {
 
     /// Hands out everything the engine has; its next deadline.
     pub(super) fn drain(&mut self, mut note: impl FnMut(&Core, engine::Event)) -> Option<Instant> {
-        let mut core = self.shared.lock();
         let now = Instant::now();
         if self.sleep.slept(now, SystemTime::now()) {
             tracing::debug!("the machine slept");
-            core.engine.network_changed(now);
-            self.relays.network_changed();
+            self.network_changed();
         }
+        let mut core = self.shared.lock();
         let udp = self.direct.as_mut().map(|direct| &mut direct.udp);
         let mut sink = Sink { relays: &self.relays, held: &mut self.held, udp, left: TURN };
         sink.retry();
@@ -104,12 +149,6 @@ impl Pump {
         match news {
             News::Ready => {
                 direct.udp.receive(|from, datagram| engine.handle_udp(from, datagram, now));
-            }
-            News::Addresses(addresses) => {
-                tracing::debug!(?addresses, "addresses of this machine");
-                engine.set_local(direct.udp.ports(), addresses, now);
-                engine.network_changed(now);
-                self.relays.network_changed();
             }
             News::Servers(servers) => {
                 tracing::debug!(?servers, "STUN servers");

@@ -1,12 +1,13 @@
 //! Dialling, serving, dialling anew.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coderctl_drpc::proto::tailnet as proto;
 use coderctl_tailnet::control::{ControlEvent, DialFailure, Down};
 use coderctl_tailnet::coordinate::PeerUpdate;
 use proto::coordinate_response::peer_update::Kind;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::coordinator::{next, start};
@@ -137,6 +138,44 @@ async fn a_good_connection_starts_the_delays_over_and_a_short_one_does_not() {
         ended = Some(Instant::now());
     }
     assert_eq!(delays, [81, 131, 81]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_another_network_a_dial_is_repeated_at_once() {
+    let (control, mut events, mut dials) = start(None);
+    for _ in 0..16 {
+        dials.next().await.refuse(502, "Bad Gateway");
+        assert!(matches!(next(&mut events).await, ControlEvent::Down(Down::Dial(_))));
+    }
+    let changed = Instant::now();
+    control.network_changed();
+    // Nor is the answer to one waited for that was made before.
+    let unanswered = dials.next().await;
+    assert_eq!(unanswered.at, changed);
+    control.network_changed();
+    let dialed = dials.next().await;
+    assert_eq!(dialed.at, changed);
+    dialed.refuse(502, "Bad Gateway");
+    assert_eq!((dials.next().await.at - changed).as_millis(), 81, "the delays begin anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_another_network_a_connection_proves_that_it_lives_or_is_made_anew() {
+    let (control, mut events, mut dials) = start(None);
+    let frozen = Arc::new(Notify::new());
+    let mut link = dials.next().await.accept_over(&frozen).await;
+    assert!(matches!(next(&mut events).await, ControlEvent::Connected));
+    for _ in 0..3 {
+        control.network_changed();
+        assert!(link.is_silent().await, "it is kept");
+    }
+    frozen.notify_one();
+    let changed = Instant::now();
+    control.network_changed();
+    assert!(matches!(next(&mut events).await, ControlEvent::Down(Down::Silent)));
+    assert_eq!(changed.elapsed().as_secs(), 2);
+    dials.next().await.accept().await;
+    assert!(matches!(next(&mut events).await, ControlEvent::Connected));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! A coordinator whose every answer is the test's.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use coderctl_drpc::proto::rpc::tailnet as rpc;
@@ -8,7 +9,7 @@ use coderctl_drpc::{Receiver, RpcError, Sender, Server};
 use coderctl_tailnet::control::{Control, ControlEvent, DialError, ResumeToken, Settings};
 use coderctl_tailnet::node::Node;
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use url::Url;
@@ -60,6 +61,24 @@ impl Dialed {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         self.answer.send(Ok(ours)).unwrap();
         Link::open(Server::connect(theirs), refresh_in).await
+    }
+
+    /// Accepts it, over a network that takes everything and carries nothing once it is frozen.
+    pub(crate) async fn accept_over(self, frozen: &Arc<Notify>) -> Link {
+        let (ours, near) = tokio::io::duplex(1 << 20);
+        let (far, theirs) = tokio::io::duplex(1 << 20);
+        self.answer.send(Ok(ours)).unwrap();
+        tokio::spawn(pass(near, far, Arc::clone(frozen)));
+        Link::open(Server::connect(theirs), None).await
+    }
+}
+
+/// What passes bytes on until it is told not to.
+async fn pass(mut one: DuplexStream, mut other: DuplexStream, frozen: Arc<Notify>) {
+    tokio::select! {
+        ended = tokio::io::copy_bidirectional(&mut one, &mut other) => drop(ended),
+        // Both ends stay open.
+        () = frozen.notified() => std::future::pending().await,
     }
 }
 

@@ -312,6 +312,18 @@ async fn on_another_network_a_relay_that_was_not_there_is_tried_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn on_another_network_what_was_begun_on_the_last_is_not_waited_for() {
+    let network = Network::default();
+    let mut streams = network.raw("a");
+    let relays = start(&network, &map(&[(1, &["a"])]), Some(1));
+    let _silent = streams.recv().await.unwrap();
+    let began = Instant::now();
+    relays.network_changed();
+    streams.recv().await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_relays_ends_every_connection() {
     let (network, a, b) = two_regions();
     let relays = start(&network, &map(&[(1, &["a"]), (2, &["b"])]), Some(1));

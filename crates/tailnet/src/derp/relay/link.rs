@@ -52,8 +52,16 @@ async fn stay_connected(shared: &Shared, place: Place, nodes: &[RelayNode], outb
     let mut backoff = Backoff::default();
     loop {
         outbox.restart();
+        let connected = tokio::select! {
+            connected = connect(shared, place, nodes) => connected,
+            // What was begun on another network may never be answered.
+            () = outbox.doubted() => {
+                backoff.reset();
+                continue;
+            }
+        };
         let mut sink = Deliver { shared, place, backoff: &mut backoff, pause: None };
-        let problem = match connect(shared, place, nodes).await {
+        let problem = match connected {
             Ok(open) => connection::run(open, outbox, &mut sink).await.to_string(),
             Err(problem) => problem,
         };
