@@ -277,6 +277,10 @@ impl World for Deployment {
         })
     }
 
+    fn network_changed(&self) -> BoxFuture<'static, ()> {
+        Box::pin(coderctl_tailnet::network::changed())
+    }
+
     fn leave(&self) -> BoxFuture<'static, ()> {
         let dialer = Arc::clone(&self.inner.dialer);
         Box::pin(async move { dialer.leave().await })

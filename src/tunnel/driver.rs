@@ -31,7 +31,7 @@ use super::{
     world::{Dialed, World},
 };
 use crate::{
-    apps::{self, App, End, Tunnel},
+    apps::{self, App, BoxFuture, End, Tunnel},
     error::{CommandError, Kind},
     signal::{Signal, Signals},
     ui::Ui,
@@ -76,6 +76,8 @@ pub(super) struct Driver<W> {
     facts_in: mpsc::UnboundedSender<Event>,
     facts: mpsc::UnboundedReceiver<Event>,
     timers: BTreeMap<Timer, Instant>,
+    /// Another network than the one on which a try failed, while the next is waited for.
+    network: Option<BoxFuture<'static, ()>>,
     dials: BTreeMap<ConnectionId, AbortHandle>,
     up: BTreeMap<ConnectionId, Up>,
     app: Running,
@@ -130,6 +132,7 @@ impl<W: World + 'static> Driver<W> {
             facts_in,
             facts,
             timers: BTreeMap::new(),
+            network: None,
             dials: BTreeMap::new(),
             up: BTreeMap::new(),
             app: Running::start(app, ui),
@@ -163,6 +166,7 @@ impl<W: World + 'static> Driver<W> {
             }
             let (timer, usage) = (self.next_timer(), self.usage.next);
             let limit = self.clock.next().filter(|_| !self.is_ending());
+            self.watch_network();
             event = tokio::select! {
                 biased;
                 // Before a signal, which may follow the app's word that it is ready at once.
@@ -173,6 +177,7 @@ impl<W: World + 'static> Driver<W> {
                 Some(fact) = self.facts.recv() => Some(fact),
                 end = ended(&mut self.app.task) => Some(self.app_ended(end)),
                 () = at(timer) => self.fire(),
+                () = another(&mut self.network) => { self.hurry(); None }
                 () = at(usage) => { self.report_usage(); None },
                 () = at(limit.map(|(at, _)| at)) => self.ran_out(limit.map(|(_, over)| over)),
             };
@@ -422,6 +427,25 @@ impl<W: World + 'static> Driver<W> {
         Some(Event::TimerFired(timer))
     }
 
+    /// Looks out for another network while the next try waits.
+    fn watch_network(&mut self) {
+        if !self.timers.keys().any(|timer| is_pause(*timer)) {
+            self.network = None;
+        } else if self.network.is_none() {
+            self.network = Some(self.world.network_changed());
+        }
+    }
+
+    /// On another network the next try is not waited for.
+    fn hurry(&mut self) {
+        tracing::debug!("another network");
+        self.network = None;
+        let now = Instant::now();
+        for (_, due) in self.timers.iter_mut().filter(|(timer, _)| is_pause(**timer)) {
+            *due = now;
+        }
+    }
+
     fn report_usage(&mut self) {
         let usage = &mut self.usage;
         let open = usage.open > 0;
@@ -516,12 +540,26 @@ fn canceled() -> Failure {
 /// A pause before another try, up to a quarter longer than it is: those who lost the same server at
 /// the same time are not to come back at the same time.
 fn spread(timer: Timer, after: Duration) -> Duration {
+    if !is_pause(timer) {
+        return after;
+    }
+    let [random, ..] = *uuid::Uuid::new_v4().as_bytes();
+    after + after * u32::from(random) / 1024
+}
+
+/// Whether a timer is the pause before another try.
+fn is_pause(timer: Timer) -> bool {
     match timer {
-        Timer::WatchBackoff | Timer::StartBackoff | Timer::DialBackoff => {
-            let [random, ..] = *uuid::Uuid::new_v4().as_bytes();
-            after + after * u32::from(random) / 1024
-        }
-        Timer::Resync | Timer::AgentPoll | Timer::ScriptsGrace | Timer::Deadline(_) => after,
+        Timer::WatchBackoff | Timer::StartBackoff | Timer::DialBackoff => true,
+        Timer::Resync | Timer::AgentPoll | Timer::ScriptsGrace | Timer::Deadline(_) => false,
+    }
+}
+
+/// Another network; pending where none is looked out for.
+async fn another(network: &mut Option<BoxFuture<'static, ()>>) {
+    match network {
+        Some(changed) => changed.await,
+        None => std::future::pending().await,
     }
 }
 

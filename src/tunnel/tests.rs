@@ -10,7 +10,7 @@ use std::{
 };
 
 use coderctl_tunneler::{
-    AgentId, AgentRecord, AgentStatus, Agents, Build, BuildNumber, Config, Event, Failure,
+    AgentId, AgentRecord, AgentStatus, Agents, Backoff, Build, BuildNumber, Config, Event, Failure,
     FailureKind, JobStatus, Lifecycle, Outcome, Policy, Snapshot, Transition,
 };
 use tokio::sync::mpsc;
@@ -136,6 +136,25 @@ async fn a_dial_that_is_refused_for_good_is_the_reason() {
     assert!(!ended.exit.was_up);
 }
 
+/// A pause of minutes before the next dial ends with the network on which the last one failed.
+#[tokio::test(start_paused = true)]
+async fn on_another_network_the_next_try_is_not_waited_for() {
+    const MINUTES: Duration = Duration::from_secs(600);
+    let begun = tokio::time::Instant::now();
+    for (moves_after, least, most) in [(Some(3), 3, 4), (None, 600, 800)] {
+        let mut run = Run::new(Policy::Follow);
+        run.config.backoff = Backoff { first: MINUTES, max: MINUTES };
+        *run.world.dial_fails.lock().unwrap() =
+            Some(Failure::new(FailureKind::Transient, "no route to host"));
+        *run.world.moves_after.lock().unwrap() = moves_after.map(Duration::from_secs);
+        let before = begun.elapsed();
+        let ended = run.go(running(), finishes_with(0)).await.unwrap();
+        assert_eq!(ended.exit.outcome, Outcome::AppDone(0));
+        let took = (begun.elapsed() - before).as_secs();
+        assert!((least..most).contains(&took), "{moves_after:?}: after {took} s");
+    }
+}
+
 // ---- helpers ----------------------------------------------------------------------------------
 
 struct Run {
@@ -192,6 +211,8 @@ struct Script {
     resyncs: Mutex<VecDeque<Snapshot>>,
     start: Mutex<Option<(Event, Vec<Event>)>>,
     dial_fails: Mutex<Option<Failure>>,
+    /// When this machine is in another network, from when somebody looks out for that.
+    moves_after: Mutex<Option<Duration>>,
     losses: Mutex<VecDeque<Duration>>,
     dialled: AtomicUsize,
     closed: Arc<AtomicUsize>,
@@ -267,6 +288,16 @@ impl World for Script {
     fn report_usage(&self, _: AgentId) -> BoxFuture<'static, ()> {
         self.reports.fetch_add(1, Ordering::SeqCst);
         Box::pin(async {})
+    }
+
+    fn network_changed(&self) -> BoxFuture<'static, ()> {
+        let after = self.moves_after.lock().unwrap().take();
+        Box::pin(async move {
+            match after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn leave(&self) -> BoxFuture<'static, ()> {

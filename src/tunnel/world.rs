@@ -29,6 +29,9 @@ pub(super) trait World: Send + Sync {
     /// Reports that the workspace is in use. Never fatal: a failure is logged.
     fn report_usage(&self, agent: AgentId) -> BoxFuture<'static, ()>;
 
+    /// Resolves when this machine is in another network than now, or has slept.
+    fn network_changed(&self) -> BoxFuture<'static, ()>;
+
     /// Takes leave of what was dialled and given up; at most about a second.
     fn leave(&self) -> BoxFuture<'static, ()>;
 }
