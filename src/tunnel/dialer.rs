@@ -306,20 +306,27 @@ async fn open(
 }
 
 /// Asks how peers are reached: without an agent, and with it where that is refused.
-fn connection_info(client: Client, mut agent: watch::Receiver<Option<Uuid>>) -> InfoRequest {
-    Box::pin(async move {
-        let info = match client.connection_info(None).await {
-            Err(error) if error.status().is_some() => {
-                let known = agent.wait_for(Option::is_some).await.ok().and_then(|known| *known);
-                client.connection_info(known).await
-            }
-            outcome => outcome,
-        };
-        let info = info.map_err(|error: api::Error| DialError::transient(facts::chain(&error)))?;
-        Ok(ConnectionInfo {
-            map: DerpMap::from_value(&info.derp_map).map_err(DialError::transient)?,
-            force_websockets: info.derp_force_websockets,
-            disable_direct: info.disable_direct_connections,
+fn connection_info(
+    client: Client,
+    agent: watch::Receiver<Option<Uuid>>,
+) -> Box<dyn FnMut() -> InfoRequest + Send> {
+    Box::new(move || {
+        let (client, mut agent) = (client.clone(), agent.clone());
+        Box::pin(async move {
+            let info = match client.connection_info(None).await {
+                Err(error) if error.status().is_some() => {
+                    let known = agent.wait_for(Option::is_some).await.ok().and_then(|known| *known);
+                    client.connection_info(known).await
+                }
+                outcome => outcome,
+            };
+            let info =
+                info.map_err(|error: api::Error| DialError::transient(facts::chain(&error)))?;
+            Ok(ConnectionInfo {
+                map: DerpMap::from_value(&info.derp_map).map_err(DialError::transient)?,
+                force_websockets: info.derp_force_websockets,
+                disable_direct: info.disable_direct_connections,
+            })
         })
     })
 }

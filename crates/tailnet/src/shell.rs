@@ -84,7 +84,7 @@ pub struct ConnectionInfo {
     pub disable_direct: bool,
 }
 
-/// How the server is asked for that.
+/// The server is asked for that.
 pub type InfoRequest = Pin<Box<dyn Future<Output = Result<ConnectionInfo, DialError>> + Send>>;
 
 /// What a tailnet is made with.
@@ -95,8 +95,9 @@ pub struct Options {
     pub relays: Arc<dyn Dial>,
     /// Opens a stream to the coordinator, for each attempt.
     pub control: Box<dyn FnMut(Option<ResumeToken>) -> ControlDial + Send>,
-    /// Asks how peers are reached, once, beside everything else.
-    pub info: InfoRequest,
+    /// Asks how peers are reached: beside everything else at first, and again when the coordinator
+    /// is back, for a server that was away may want something else.
+    pub info: Box<dyn FnMut() -> InfoRequest + Send>,
     /// Whether direct ways to peers may be used, if the server allows them.
     pub direct: bool,
     /// What we are, for people who look at the coordinator.
@@ -152,7 +153,8 @@ impl Tailnet {
     /// # Errors
     /// [`NoEntropy`] when the system gives no randomness for keys.
     pub fn start(options: Options) -> Result<Self, NoEntropy> {
-        let Options { server, relays: dialer, control: dial, info, direct, description } = options;
+        let Options { server, relays: dialer, control: dial, mut info, direct, description } =
+            options;
         let (node_key, disco_key) = (NodePrivate::random()?, DiscoPrivate::random()?);
         let mut entropy = [0_u8; 32];
         getrandom::fill(&mut entropy).map_err(|_| NoEntropy)?;
@@ -195,9 +197,12 @@ impl Tailnet {
             server,
             mapped: false,
             direct,
+            asking: Some(info()),
+            info,
+            met: false,
             status: status_in,
         };
-        let driver = tokio::spawn(driver.run(control, news, orders, info).boxed());
+        let driver = tokio::spawn(driver.run(control, news, orders).boxed());
         Ok(Self { shared, commands, driver, status })
     }
 
@@ -364,6 +369,11 @@ struct Driver {
     mapped: bool,
     /// Whether the user allows direct ways.
     direct: bool,
+    info: Box<dyn FnMut() -> InfoRequest + Send>,
+    /// The question under way.
+    asking: Option<InfoRequest>,
+    /// Whether there was a control connection.
+    met: bool,
     status: watch::Sender<Status>,
 }
 
@@ -373,10 +383,9 @@ impl Driver {
         control: Control,
         news: mpsc::Receiver<ControlEvent>,
         mut orders: mpsc::UnboundedReceiver<Command>,
-        info: InfoRequest,
     ) {
         let (mut relay_status, room) = (self.pump.relays.status(), self.pump.relays.room());
-        let (mut news, mut info) = (Some(news), Some(info));
+        let mut news = Some(news);
         let mut batch = Vec::new();
         loop {
             let deadline = self.drain(Some(&control));
@@ -392,7 +401,7 @@ impl Driver {
                 () = room.notified(), if full => {}
                 () = until(deadline) => self.pump.tick(),
                 event = told(&mut news) => self.heard(&control, event),
-                answer = asked(&mut info) => self.informed(&control, answer),
+                answer = asked(&mut self.asking) => self.informed(&control, answer),
                 Ok(()) = relay_status.changed() => {
                     let status = relay_status.borrow_and_update().clone();
                     self.relays_changed(&control, &status);
@@ -449,6 +458,9 @@ impl Driver {
     fn heard(&mut self, control: &Control, event: ControlEvent) {
         match event {
             ControlEvent::Connected => {
+                if std::mem::replace(&mut self.met, true) {
+                    self.asking = Some((self.info)());
+                }
                 self.change(|status| {
                     status.control = true;
                     status.problem = None;
@@ -614,7 +626,7 @@ fn note(status: &watch::Sender<Status>, core: &Core, event: engine::Event) {
     }
 }
 
-/// The answer to the one question; pending once it has been given.
+/// The answer to a question; pending once it has been given.
 async fn asked(info: &mut Option<InfoRequest>) -> Result<ConnectionInfo, DialError> {
     match info {
         Some(request) => {

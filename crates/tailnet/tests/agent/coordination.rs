@@ -1,16 +1,19 @@
 //! What an agent tells its coordinator, and what it makes of what it hears.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coderctl_drpc::proto::tailnet as proto;
 use coderctl_tailnet::control::CoordinationEnd;
+use coderctl_tailnet::derp_map::DerpMap;
 use coderctl_tailnet::ids::{NodeId, PeerId, Prefix};
 use coderctl_tailnet::keys::{DiscoPrivate, NodePrivate};
 use coderctl_tailnet::node::Node;
-use coderctl_tailnet::shell::AGENT_PING_TIMEOUT;
+use coderctl_tailnet::shell::{AGENT_PING_TIMEOUT, ConnectionInfo, InfoRequest, Status};
 use proto::coordinate_response::peer_update::Kind;
 use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
 
 use crate::coordinator::Said;
 use crate::world::{AGENT, World, client_id, map, soon};
@@ -184,7 +187,7 @@ async fn a_map_without_the_home_relay_moves_it() {
     let client = world.client(1);
     world.open(&client, 22).await;
     // So does one that came with a manifest.
-    let map = coderctl_tailnet::derp_map::DerpMap::from_proto(map(&[8])).unwrap();
+    let map = DerpMap::from_proto(map(&[8])).unwrap();
     world.agent.set_map(map);
     soon(world.coordinator.until_said(AGENT, |said| nodes(said).len() == 3)).await;
     assert_eq!(nodes(&world.coordinator.said(AGENT))[2].home.get(), 8);
@@ -223,4 +226,33 @@ async fn peers_are_pinged_and_counted() {
     assert!(stats.traffic.rx_packets >= 7 && stats.traffic.rx_bytes >= 7 * 60);
     let error = world.agent.ping(client_id(9)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConnected);
+}
+
+/// The server may want something else when it is back.
+#[tokio::test]
+async fn a_client_whose_coordinator_is_back_asks_again_for_the_ways() {
+    let (world, _session) = World::with_agent();
+    let (allowed, mut asked) = (Arc::new(Semaphore::new(0)), 0);
+    let info = {
+        let allowed = Arc::clone(&allowed);
+        move || -> InfoRequest {
+            asked += 10;
+            let map = DerpMap::from_proto(map(&[asked])).unwrap();
+            let allowed = Arc::clone(&allowed);
+            Box::pin(async move {
+                allowed.acquire().await.unwrap().forget();
+                Ok(ConnectionInfo { map, ..ConnectionInfo::default() })
+            })
+        }
+    };
+    let client = world.client_with(1, AGENT, Box::new(info));
+    let mut status = client.status();
+    for (from_coordinator, from_info) in [("r999", "r10"), ("r999", "r20")] {
+        for (region, answers) in [(from_coordinator, 0), (from_info, 1)] {
+            allowed.add_permits(answers);
+            let is_this = |status: &Status| status.regions.values().eq([region]);
+            soon(status.wait_for(is_this)).await.unwrap();
+        }
+        world.coordinator.cut(client_id(1));
+    }
 }

@@ -13,8 +13,8 @@ use coderctl_tailnet::derp::{Carrier, Dial};
 use coderctl_tailnet::derp_map::{DerpMap, RelayNode};
 use coderctl_tailnet::ids::PeerId;
 use coderctl_tailnet::shell::{
-    AgentOptions, AgentTailnet, ConnectionInfo, ControlStream, Incoming, Options, Request,
-    SynReceived, Tailnet, TcpStream,
+    AgentOptions, AgentTailnet, ConnectionInfo, ControlStream, Incoming, InfoRequest, Options,
+    Request, SynReceived, Tailnet, TcpStream,
 };
 use tokio::task::JoinHandle;
 use url::Url;
@@ -152,8 +152,22 @@ impl World {
     }
 
     pub(crate) fn client_of(&self, number: u8, agent: PeerId) -> Tailnet {
-        let coordinator = self.coordinator.clone();
         let map = DerpMap::from_proto(map(&[999])).unwrap();
+        let info = move || -> InfoRequest {
+            let map = map.clone();
+            Box::pin(async { Ok(ConnectionInfo { map, ..ConnectionInfo::default() }) })
+        };
+        self.client_with(number, agent, Box::new(info))
+    }
+
+    /// One that asks for the ways to its peers by this.
+    pub(crate) fn client_with(
+        &self,
+        number: u8,
+        agent: PeerId,
+        info: Box<dyn FnMut() -> InfoRequest + Send>,
+    ) -> Tailnet {
+        let coordinator = self.coordinator.clone();
         let client = Tailnet::start(Options {
             server: server(),
             relays: Arc::new(OneRelay(self.relay.clone())),
@@ -161,7 +175,7 @@ impl World {
                 let stream = coordinator.connect(client_id(number));
                 Box::pin(async { Ok(Box::pin(stream) as std::pin::Pin<Box<dyn ControlStream>>) })
             }),
-            info: Box::pin(async { Ok(ConnectionInfo { map, ..ConnectionInfo::default() }) }),
+            info,
             direct: false,
             description: String::new(),
         })
