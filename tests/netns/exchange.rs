@@ -59,14 +59,17 @@ impl Exchange {
         self.received.iter().map(|count| count.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
-    /// Waits until both ends have received this part of everything.
+    /// Waits until an end has received this part of everything: the other, which may be slower, is in
+    /// the middle as well.
     #[track_caller]
     pub(crate) fn wait_for(&self, part: f64) {
         let wanted = (self.total as f64 * part) as u64;
-        let mut last = (self.received(), Instant::now());
+        let ahead =
+            || self.received.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let mut last = (ahead(), Instant::now());
         while last.0 < wanted {
             thread::park_timeout(Duration::from_millis(5));
-            let now = self.received();
+            let now = ahead();
             if now > last.0 {
                 last = (now, Instant::now());
             }

@@ -14,8 +14,10 @@
 //! CODERCTL_TEST_NETNS=256 cargo test --test netns
 //! ```
 //!
-//! `CODERCTL_TEST_NETNS_AGENT` names another program whose `agent` takes part in place of ours; how
-//! long that one takes to leave a path is not ours to promise.
+//! `CODERCTL_TEST_NETNS_AGENT` names another program whose `agent` takes part in place of ours, and
+//! `CODERCTL_TEST_NETNS_CLIENT` one whose `port-forward` does: connections survive the same, but for
+//! how long nothing comes is not ours to promise then. One of the two is ours, for its log tells which
+//! way is taken.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]

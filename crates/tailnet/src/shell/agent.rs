@@ -32,7 +32,7 @@ use url::Url;
 
 use super::{
     array,
-    core::Shared,
+    core::{Core, Shared},
     identity,
     incoming::Incoming,
     listen, ping,
@@ -379,7 +379,7 @@ impl Driver {
                 node.endpoints = core.engine.endpoints().to_vec();
                 moved = true;
             }
-            note(event);
+            note(core, event);
         });
         if moved {
             self.tell_node();
@@ -448,13 +448,15 @@ impl Driver {
 }
 
 /// Nobody waits for a client to be reachable.
-fn note(event: engine::Event) {
+fn note(core: &Core, event: engine::Event) {
     match event {
         // Whoever waits for it was woken.
         engine::Event::Stack(_) | engine::Event::DiscoPong(..) => {}
         // The driver tells the coordinator.
         engine::Event::EndpointsChanged => {}
-        engine::Event::PathChanged(peer) => tracing::debug!(%peer, "another way to a peer"),
+        engine::Event::PathChanged(peer) => {
+            tracing::debug!(%peer, path = ?core.engine.path(peer), "another way");
+        }
         engine::Event::PeerReachable(peer, _) => tracing::debug!(%peer, "peer connected"),
         engine::Event::PeerSilent(peer) => tracing::debug!(%peer, "peer silent"),
         engine::Event::PeerRemoved(peer) => tracing::debug!(%peer, "peer removed"),
