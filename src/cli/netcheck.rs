@@ -255,12 +255,14 @@ impl FamilyReport {
                     "none" => "no NAT",
                     "easy" => "NAT with one address for all destinations",
                     "hard" => "NAT with another address for each destination",
-                    _ => "NAT not known",
+                    _ => "NAT of a kind that takes a second server to tell",
                 };
                 format!("open as {address}, {latency} ms, {nat}")
             }
-            ("no_server", ..) => "not checked: the deployment names no STUN server".to_owned(),
-            ("no_network", ..) => format!("no network: {problem}"),
+            ("no_server", ..) => {
+                "not checked: the deployment names no STUN server with such an address".to_owned()
+            }
+            ("no_network", ..) => format!("not possible here: {problem}"),
             _ => format!("blocked: {problem}"),
         }
     }

@@ -42,8 +42,10 @@ mod nat;
 
 mod cases;
 mod exchange;
+mod front;
 mod namespace;
 mod nats;
+mod netcheck;
 mod network;
 mod scene;
 mod wire;

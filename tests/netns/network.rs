@@ -11,6 +11,9 @@ use super::{
 /// Where the server is (RFC 2544's range for tests, which nobody takes for private).
 pub(crate) const SERVER: &str = "198.18.0.2";
 
+/// An address that the server has, too.
+pub(crate) const OTHER_SERVER: &str = "198.18.0.3";
+
 /// A host and its router.
 pub(crate) struct Site {
     pub(crate) host: Namespace,
@@ -71,7 +74,8 @@ impl Network {
         cable((&core, "server"), (&server, "core"));
         core.sh("ip address add 198.18.0.1/24 dev server; ip link set server up");
         server.sh(&format!(
-            "ip address add {SERVER}/24 dev core; ip link set core up
+            "ip address add {SERVER}/24 dev core; ip address add {OTHER_SERVER}/24 dev core
+            ip link set core up
             ip route add default via 198.18.0.1"
         ));
         let [one, other] = kinds;

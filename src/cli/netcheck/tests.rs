@@ -39,13 +39,13 @@ fn report(udp: (UdpFamily, UdpFamily), relays: &[RelayCheck], allowed: &Allowed)
 #[test]
 fn a_table_for_people() {
     let relays = [relay(1, Some(5), true, true), relay(2, None, false, true)];
-    let no_network = UdpFamily::NoNetwork("Network is unreachable (os error 101)".to_owned());
+    let no_network = UdpFamily::NoNetwork("this machine has no way to IPv6 addresses".to_owned());
     let report = report((open(Nat::Hard), no_network), &relays, &ALL);
     assert_eq!(
         report.table(),
         "coordinator  open
 UDP IPv4     open as 198.51.100.7:4711, 12.345 ms, NAT with another address for each destination
-UDP IPv6     no network: Network is unreachable (os error 101)
+UDP IPv6     not possible here: this machine has no way to IPv6 addresses
 direct paths allowed
 relay        near (1, home), 5 ms
                upgrade   open

@@ -139,8 +139,18 @@ async fn family(bind: IpAddr, mut servers: Vec<SocketAddr>) -> Result<UdpFamily,
     }
     Ok(match ask(bind, asked).await {
         Ok(answers) => judge(&answers, servers.len()),
-        Err(error) => UdpFamily::NoNetwork(error.to_string()),
+        Err(error) => UdpFamily::NoNetwork(why_not(bind, &error)),
     })
+}
+
+/// Why no question leaves a machine.
+fn why_not(bind: IpAddr, error: &io::Error) -> String {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
+    if !matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable) {
+        return error.to_string();
+    }
+    let family = if bind.is_ipv4() { 4 } else { 6 };
+    format!("this machine has no way to IPv{family} addresses")
 }
 
 fn judge(answers: &[(Seen, Duration)], asked: usize) -> UdpFamily {
