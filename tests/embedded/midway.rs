@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Balancer, Client, LONGEST, Options, Running, Server, Terminal, ask, id, local_port, reverse,
-    service, until,
+    Balancer, Client, LONGEST, Never, Options, Running, Server, Terminal, ask, id, local_port,
+    reverse, service, until,
 };
 
 /// A session that gives back what it is told.
@@ -109,8 +109,9 @@ impl Apart {
 #[test]
 fn a_session_in_a_workspace_that_is_stopped_ends_with_the_reason() {
     let server = Server::with_dev();
-    let waiting = ["ssh", "dev", "--", "mkfifo never; echo set >&2; exec cat never"];
-    let mut session = server.background(&waiting);
+    let never = Never::within(server.home.path());
+    let line = format!("echo set >&2; exec cat {never}");
+    let mut session = server.background(&["ssh", "dev", "--", &line]);
     session.wait_for("set");
     server.run(&["stop", "dev", "-y"]).ends(0);
     let (code, said) = session.finish();
@@ -121,8 +122,9 @@ fn a_session_in_a_workspace_that_is_stopped_ends_with_the_reason() {
 #[test]
 fn a_session_in_a_workspace_that_is_deleted_ends_with_the_reason() {
     let server = Server::with_dev();
-    let waiting = ["ssh", "dev", "--", "mkfifo never; echo set >&2; exec cat never"];
-    let mut session = server.background(&waiting);
+    let never = Never::within(server.home.path());
+    let line = format!("echo set >&2; exec cat {never}");
+    let mut session = server.background(&["ssh", "dev", "--", &line]);
     session.wait_for("set");
     server.run(&["delete", "dev", "-y"]).ends(0);
     let (code, said) = session.finish();
@@ -158,11 +160,12 @@ fn a_forward_of_a_workspace_that_is_deleted_ends() {
 #[test]
 fn a_command_under_a_forward_is_told_when_there_is_nothing_left_to_forward_to() {
     let server = Server::with_dev();
-    let line = "trap 'echo told >&2; exit 9' TERM; echo set >&2; mkfifo never; \
-                cat never >/dev/null 2>&1 & wait";
-    let forward = ["port-forward", "dev", "--tcp", "0:80", "--", "sh", "-c", line];
+    let never = Never::within(server.home.path());
+    let line = format!(
+        "trap 'echo told >&2; exit 9' TERM; echo set >&2; cat {never} >/dev/null 2>&1 & wait"
+    );
+    let forward = ["port-forward", "dev", "--tcp", "0:80", "--", "sh", "-c", &line];
     let mut command = server.command(&forward);
-    command.current_dir(server.home.path());
     let mut running = Running::start(command.stdout(Stdio::null()));
     running.wait_for("set");
     server.run(&["delete", "dev", "-y"]).ends(0);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Balancer, GREETER, Options, Running, Server, agents, ask, id, noise, postgres, reverse,
+    Balancer, GREETER, Never, Options, Running, Server, agents, ask, id, noise, postgres, reverse,
     service, start_agent, until,
 };
 
@@ -53,8 +53,9 @@ fn an_agent_on_one_and_a_client_on_the_other_meet_by_any_path() {
 #[test]
 fn what_happens_on_one_is_seen_on_the_other() {
     let Some(Pair { one, two, .. }) = &Pair::start(&Options::default().dev()) else { return };
-    let line = "mkfifo never; echo set >&2; exec cat never";
-    let mut session = two.background(&["ssh", "dev", "--", line]);
+    let never = Never::within(two.home.path());
+    let line = format!("echo set >&2; exec cat {never}");
+    let mut session = two.background(&["ssh", "dev", "--", &line]);
     session.wait_for("set");
     let (mut forward, local) = two.forward("dev", service(reverse));
     one.run(&["stop", "dev", "-y"]).ends(0);

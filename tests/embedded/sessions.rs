@@ -5,7 +5,7 @@ use std::process::Stdio;
 use ring::digest::{SHA256, digest};
 use rustix::process::Signal;
 
-use crate::support::{Server, binary, noise, run};
+use crate::support::{Never, Server, binary, noise, run};
 
 #[test]
 fn a_command_keeps_its_streams_and_its_status_apart() {
@@ -124,8 +124,9 @@ fn a_signal_reaches_the_command_and_a_second_one_ends_at_once() {
 #[test]
 fn what_is_left_running_does_not_hold_a_session_up() {
     let server = Server::with_dev();
-    let line = "mkfifo never; cat never >/dev/null 2>&1 </dev/null & echo begun";
-    server.run(&["ssh", "dev", "--", line]).ends(0).prints("begun\n");
+    let never = Never::within(server.home.path());
+    let line = format!("cat {never} >/dev/null 2>&1 </dev/null & echo begun");
+    server.run(&["ssh", "dev", "--", &line]).ends(0).prints("begun\n");
 }
 
 #[test]
@@ -155,8 +156,9 @@ fn a_shell_on_a_terminal_is_one() {
 #[test]
 fn a_window_that_changes_its_size_is_told() {
     let server = Server::with_dev();
-    let line = "trap 'stty size; exit 5' WINCH; mkfifo never; stty size; cat never & wait";
-    let mut terminal = server.terminal(&["ssh", "-t", "dev", "--", line], (24, 80));
+    let never = Never::within(server.home.path());
+    let line = format!("trap 'stty size; exit 5' WINCH; stty size; cat {never} & wait");
+    let mut terminal = server.terminal(&["ssh", "-t", "dev", "--", &line], (24, 80));
     terminal.wait_for("24 80");
     terminal.resize((50, 132));
     terminal.wait_for("50 132");

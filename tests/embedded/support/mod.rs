@@ -5,6 +5,7 @@ mod balancer;
 mod client;
 mod faults;
 mod half_close;
+mod never;
 pub mod postgres;
 mod run;
 pub mod running;
@@ -21,6 +22,7 @@ pub use self::{
     client::{Client, start_agent},
     faults::Faults,
     half_close::{ask, reverse},
+    never::Never,
     run::{Seen, feed, run},
     running::Running,
     server::{Options, Server},
