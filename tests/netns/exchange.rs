@@ -135,7 +135,11 @@ fn receive(mut end: TcpStream, total: u64, count: &AtomicU64) -> io::Result<(Dig
     let (mut digest, mut buffer) = (Context::new(&SHA256), vec![0; 64 << 10]);
     let (mut last, mut gap) = (None, Duration::ZERO);
     loop {
-        let length = end.read(&mut buffer)?;
+        let length = match end.read(&mut buffer) {
+            // A read with a time limit is not taken up again after a stop of this process.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            length => length?,
+        };
         let now = Instant::now();
         if let Some(last) = last.replace(now) {
             gap = gap.max(now - last);
