@@ -19,7 +19,8 @@ const GATHERED_SEGMENTS: usize = 16;
 const GATHERED_DELAY: Duration = Duration::from_millis(1);
 
 /// A connection that has received less is not a bulk transfer yet: its sender is in slow start and
-/// wants to hear of every second segment, of the first ones at once.
+/// wants to hear of every second segment, of the first ones at once. (Of the full ones: behind a short
+/// one its sender has nothing to send, and the answer acknowledges it.)
 const BULK: u64 = 256 * 1024;
 const QUICK: u64 = 16 * 1024;
 
@@ -61,7 +62,7 @@ impl Owed {
             Debt::Later { bytes: before, at } => (before + bytes, at),
         };
         let bulk = self.received >= self.bulk_from;
-        let quick = self.received <= QUICK;
+        let quick = self.received <= QUICK && bytes >= mss / 2;
         let (enough, due) = match bulk && bytes >= 2 * mss {
             true => (GATHERED_SEGMENTS * mss, due.min(now + GATHERED_DELAY)),
             false => (2 * mss, due),
@@ -135,6 +136,9 @@ mod tests {
         assert_eq!(owed.due(Time::default()), Some(Time::default()));
         owed.paid();
         assert_eq!(owed.due(Time::default()), None);
+        // A keystroke, or a request: the answer acknowledges it.
+        owed.in_order(MSS / 10, MSS, Time::default());
+        assert_eq!(owed.due(Time::default()), Some(Time::default() + DELAY));
     }
 
     #[test]
