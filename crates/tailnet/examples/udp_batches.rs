@@ -10,7 +10,7 @@
 #![allow(clippy::print_stdout, reason = "a measurement is read by people")]
 
 // What the module below knows of its crate.
-use coderctl_tailnet::{endpoints, wg};
+use coderctl_tailnet::{endpoints, packet, wg};
 
 // Formatted where it belongs, with its tests.
 #[rustfmt::skip]

@@ -118,12 +118,24 @@ impl DiscoBox {
 
     /// A packet with this message; `nonce` is 24 random bytes.
     pub fn seal(&self, message: &Message, nonce: [u8; NONCE_LENGTH]) -> Vec<u8> {
-        let mut packet = Vec::with_capacity(PADDED_LENGTH);
+        self.seal_padded(message, nonce, 0)
+    }
+
+    /// As [`DiscoBox::seal`], with more padding where it takes more for the packet to have so many
+    /// bytes.
+    pub fn seal_padded(
+        &self,
+        message: &Message,
+        nonce: [u8; NONCE_LENGTH],
+        length: usize,
+    ) -> Vec<u8> {
+        let mut packet = Vec::with_capacity(length.max(PADDED_LENGTH));
         packet.extend_from_slice(&MAGIC);
         packet.extend_from_slice(self.ours.as_bytes());
         packet.extend_from_slice(&nonce);
         packet.extend_from_slice(&[0; TAG_LENGTH]);
         message.write(&mut packet);
+        packet.resize(packet.len().max(length), 0);
         let (head, plaintext) = packet.split_at_mut(HEADER_LENGTH + TAG_LENGTH);
         match self.secret.encrypt_in_place_detached(&nonce.into(), &[], plaintext) {
             Ok(tag) => head[HEADER_LENGTH..].copy_from_slice(&tag),

@@ -87,7 +87,6 @@ pub struct Engine {
     by_key: BTreeMap<NodePublic, PeerId>,
     by_address: BTreeMap<Ipv6Addr, PeerId>,
     events: VecDeque<Event>,
-    buffer: BytesMut,
     stats: EngineStats,
     retired: TunnelStats,
     retired_traffic: Traffic,
@@ -231,7 +230,6 @@ impl Engine {
             by_key: BTreeMap::new(),
             by_address: BTreeMap::new(),
             events: VecDeque::new(),
-            buffer: BytesMut::new(),
             stats: EngineStats::default(),
             retired: TunnelStats::default(),
             retired_traffic: Traffic::default(),
@@ -381,13 +379,13 @@ impl Engine {
         let mut egress = Egress {
             peers: &mut self.peers,
             by_address: &self.by_address,
-            buffer: &mut self.buffer,
             stats: &mut self.stats,
             sink,
             carriers: None,
             now,
         };
         self.stack.poll_transmit(&mut egress, now);
+        self.note_width(now);
         // A connection that found no session has just asked for one.
         self.send_of_tunnels(now, sink);
     }

@@ -1,5 +1,6 @@
-//! IP packets as they travel inside the tunnel: IPv6 only, at most [`MTU`] bytes, no extension
-//! headers, no fragments (upstream's parser refuses both).
+//! IP packets as they travel inside the tunnel: IPv6 only, no extension headers, no fragments
+//! (upstream's parser refuses both). Every peer takes [`MTU`] bytes and every way carries them; peers
+//! that say so in their SYNs take up to [`WIDEST`], where the way carries them.
 //!
 //! [`Packet::parse`] looks at what a packet claims, with every length checked; [`build`] makes the
 //! few packets that the TCP core does not make: UDP and ICMPv6 echo.
@@ -11,7 +12,7 @@ mod parse;
 
 pub use parse::{Packet, PacketError, Upper};
 
-pub use coderctl_tcp::MTU;
+pub use coderctl_tcp::{MTU, WIDEST};
 
 /// Length of an IPv6 header, in bytes.
 pub const IPV6_HEADER: usize = 40;

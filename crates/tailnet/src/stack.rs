@@ -53,7 +53,7 @@ mod udp;
 
 pub use coderctl_tcp::{
     Admission, CloseReason, Event as TcpEvent, Id as ConnectionId, Lane, PacketSink, RecvError,
-    SendError, Status as ConnectionStatus,
+    SendError, Status as ConnectionStatus, WidthNews,
 };
 pub use id::{ListenerId, PingId, SynId, UdpId};
 
@@ -200,6 +200,18 @@ impl Stack {
     /// Packets to `remote` share a queue with those of others, or with nobody's.
     pub fn set_lane(&mut self, remote: Ipv6Addr, lane: Lane, now: Instant) {
         self.tcp.set_lane(remote, lane, self.clock(now));
+    }
+
+    /// The way to `remote` carries packets of so many bytes from now on; those of connections may be
+    /// longer than the MTU by that.
+    pub fn set_width(&mut self, remote: Ipv6Addr, packet: usize, now: Instant) {
+        self.tcp.set_width(remote, packet, self.clock(now));
+    }
+
+    /// What connections have to say about the length of packets; to be called until `None`, after
+    /// [`Stack::poll_transmit`].
+    pub fn poll_width(&mut self) -> Option<WidthNews> {
+        self.tcp.poll_width()
     }
 
     /// The way to `remote` may have failed, and packets take another one as well: what should have

@@ -38,7 +38,7 @@ pub use plain::PlainTunnel;
 /// (WireGuard paper, 5.4.6).
 pub const OVERHEAD: usize = 32;
 
-/// Largest datagram a tunnel makes: a packet of the MTU and [`OVERHEAD`].
+/// Longest datagram of a tunnel that every way carries: a packet of the MTU and [`OVERHEAD`].
 pub const MAX_DATAGRAM: usize = crate::packet::MTU + OVERHEAD;
 
 /// How long a silent tunnel may stay silent while its peer is wanted (what Coder configures for a

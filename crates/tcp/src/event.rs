@@ -85,15 +85,23 @@ pub enum Verdict {
     Malformed,
 }
 
+/// News about how long packets to somebody may be; see [`Tcp::poll_width`](crate::Tcp::poll_width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WidthNews {
+    /// The other end takes longer packets than the way is known to carry, and there is enough to send
+    /// to gain by them.
+    Wanted(Ipv6Addr),
+    /// A packet longer than [`MTU`](crate::MTU) was lost. It is sent again in shorter ones.
+    Lost(Ipv6Addr),
+}
+
 /// Where packets go.
 pub trait PacketSink {
     /// Whether a packet for `destination` can be taken now.
     fn admit(&mut self, destination: Ipv6Addr) -> Admission;
 
-    /// An empty buffer with room for one packet of [`MTU`](crate::MTU) bytes.
-    fn buffer(&mut self) -> BytesMut;
-
-    /// Takes a packet. Called once after `admit` agreed.
+    /// Takes a packet. Called once after `admit` agreed. Behind its end there is room to pad it to a
+    /// multiple of 16 bytes.
     fn send(&mut self, destination: Ipv6Addr, packet: BytesMut);
 }
 

@@ -59,12 +59,12 @@ mod time;
 mod timers;
 
 pub use checksum::checksum;
-pub use config::{Config, MTU};
+pub use config::{Config, MTU, WIDEST};
 pub use congestion::Congestion;
 pub use connection::State;
 pub use event::{
     Admission, CloseReason, Event, Id, NoPort, PacketSink, RecvError, SendError, Stats, Status,
-    Verdict,
+    Verdict, WidthNews,
 };
 pub use share::Lane;
 pub use tcp::Tcp;

@@ -20,11 +20,13 @@ mod rack;
 mod rate;
 mod recovery;
 mod rtt;
+mod width;
 mod window;
 
 pub(crate) use acked::Acknowledgement;
 pub use rate::Rate;
 pub(crate) use rtt::Rtt;
+pub(crate) use width::News as WidthNews;
 
 use alarm::{Alarm, Urgent};
 use board::Board;
@@ -32,6 +34,7 @@ use pacer::Pacer;
 use rack::Rack;
 use rate::Meter;
 use recovery::{Doubt, Recovery};
+use width::Width;
 use window::PeerWindow;
 
 use crate::congestion::{Congestion, Controller};
@@ -114,7 +117,10 @@ pub(crate) struct Sender {
     /// When an acknowledgement came last.
     last_heard: Time,
     duplicates: u32,
+    /// Bytes in a segment that passes on every way. All that is counted in segments is counted in
+    /// these.
     mss: usize,
+    width: Width,
     sack: bool,
 }
 
@@ -123,8 +129,10 @@ pub(crate) struct Sender {
 pub(crate) struct Terms {
     /// The first byte's place.
     pub(crate) start: Seq,
-    /// Bytes in a segment at most.
+    /// Bytes in a segment that passes on every way.
     pub(crate) mss: usize,
+    /// Bytes in a segment that the other end takes.
+    pub(crate) taken: usize,
     /// The other end reports what arrives out of order.
     pub(crate) sack: bool,
     /// The other end's windows are scaled by this.
@@ -164,6 +172,7 @@ impl Sender {
             last_heard: now,
             duplicates: 0,
             mss: terms.mss,
+            width: Width::new(terms.mss, terms.taken),
             sack: terms.sack,
         }
     }
@@ -283,6 +292,16 @@ impl Sender {
         (bytes, range.end > self.data_end(), last)
     }
 
+    /// The way carries segments of so many bytes from now on.
+    pub(crate) fn set_carried(&mut self, bytes: usize, now: Time) {
+        self.width.set_carried(bytes, now);
+    }
+
+    /// What is to be told about the length of segments.
+    pub(crate) fn width_news(&mut self) -> Option<WidthNews> {
+        self.width.news()
+    }
+
     /// Packets take another way from now on; how short it is has to be seen.
     pub(crate) fn way_changed(&mut self) {
         self.rtt.forget_shortest();
@@ -316,8 +335,10 @@ impl Sender {
         let flying = self.flying();
         let window = self.congestion_window().min(cap);
         let room = window.saturating_sub(flying);
-        let lost = self.board.first_lost();
-        let Some(range) = lost.or_else(|| self.new_segment(now)) else {
+        let lost = self.board.first_lost().map(|range| self.piece(range));
+        self.width.waits(self.unsent(), window);
+        let longest = self.width.longest(window);
+        let Some(range) = lost.or_else(|| self.new_segment(longest, now)) else {
             self.mark_limited(room, flying);
             return Next::Nothing;
         };
@@ -361,7 +382,8 @@ impl Sender {
     /// Something is to be sent for which there would be room but for the cap.
     pub(crate) fn is_capped(&self, cap: usize) -> bool {
         let wants = self.unsent() > 0 || self.board.has_lost();
-        wants && cap < self.congestion_window() && self.flying() + self.mss > cap
+        let longest = self.width.longest(cap);
+        wants && cap < self.congestion_window() && self.flying() + longest > cap
     }
 
     /// The application gives less than may be sent, which the measured rate has to know.
@@ -371,17 +393,24 @@ impl Sender {
         }
     }
 
-    /// The next bytes never sent, as the other end's window and the avoidance of small segments
-    /// (RFC 9293, 3.8.6.2.1) allow.
-    fn new_segment(&mut self, now: Time) -> Option<Range> {
+    /// What of a lost segment leaves at once: what was too long for the way passes in pieces.
+    fn piece(&self, range: Range) -> Range {
+        let bytes = range.end.min(self.data_end()).since(range.start);
+        let end = if bytes > self.mss { range.start + self.mss } else { range.end };
+        Range::new(range.start, end)
+    }
+
+    /// The next bytes never sent, at most `longest` of them, as the other end's window and the
+    /// avoidance of small segments (RFC 9293, 3.8.6.2.1) allow.
+    fn new_segment(&mut self, longest: usize, now: Time) -> Option<Range> {
         let start = self.next_seq();
         let unsent = self.unsent();
         if unsent == 0 {
             return (self.fin == Fin::Queued).then(|| Range::new(start, start + 1));
         }
         let offered = self.window.room(start);
-        let bytes = unsent.min(self.mss).min(offered);
-        let worth = bytes == self.mss
+        let bytes = unsent.min(longest).min(offered);
+        let worth = bytes >= self.mss
             || bytes == unsent
             || (bytes > 0 && bytes >= self.window.largest() / 2)
             || (bytes > 0 && self.window.pinched_for(now) >= self.rtt.timeout());
@@ -392,12 +421,16 @@ impl Sender {
         Some(Range::new(start, start + bytes + usize::from(with_fin)))
     }
 
-    /// New bytes if there are any, or else the last segment once more (RFC 8985, 7.3).
+    /// New bytes if there are any, or else the end of the last segment once more (RFC 8985, 7.3).
     fn tail_probe(&mut self) -> Next {
         let start = self.next_seq();
         let bytes = self.unsent().min(self.mss).min(self.window.room(start));
         let new = (bytes > 0).then(|| Range::new(start, start + bytes));
-        match new.or_else(|| self.board.last()) {
+        let end_of = |range: Range| match range.len() > self.mss + 1 {
+            true => Range::new(range.end - self.mss, range.end),
+            false => range,
+        };
+        match new.or_else(|| self.board.last().map(end_of)) {
             Some(range) => Next::Segment(range),
             None => Next::Nothing,
         }
@@ -417,7 +450,8 @@ impl Sender {
         let again = range.start < self.next_seq();
         let mark = self.meter.stamp(self.flying() == 0, now);
         if again {
-            self.board.sent_again(range.start, now, mark);
+            let whole = self.board.sent_again(range, now, mark);
+            self.width.repeated(whole, range.len());
             // A timeout before its answer can be here would be a mistake (Linux:
             // `tcp_xmit_retransmit_queue`).
             if range.start == self.una() {

@@ -3,14 +3,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv6Addr, SocketAddrV6};
 
+use bytes::BytesMut;
+
 mod application;
 mod settle;
 mod transmit;
+mod width;
 
 use crate::config::Config;
 use crate::congestion::Congestion;
 use crate::connection::{Connection, Heard, Phase, Reaction, Syn, Tuple, refusal};
-use crate::event::{CloseReason, Event, Id, NoPort, Stats, Verdict};
+use crate::event::{CloseReason, Event, Id, NoPort, Stats, Verdict, WidthNews};
 use crate::key::Key;
 use crate::linger::{Late, Lingering};
 use crate::segment::{Header, Segment};
@@ -41,7 +44,12 @@ pub struct Tcp {
     /// Connections that wait for room that others have to make, in turn.
     waiting: VecDeque<Id>,
     lanes: Lanes,
+    /// What the ways to addresses carry, where it is more than [`MTU`].
+    widths: HashMap<Ipv6Addr, usize, Key>,
+    width_news: VecDeque<WidthNews>,
     memory: Memory,
+    /// Packets are cut from it.
+    block: BytesMut,
     opened: u64,
     stats: Stats,
 }
@@ -108,6 +116,9 @@ impl Tcp {
             events: VecDeque::new(),
             waiting: VecDeque::new(),
             lanes: Lanes::new(&config, key),
+            widths: HashMap::with_hasher(key),
+            width_news: VecDeque::new(),
+            block: BytesMut::new(),
             memory: Memory::new(config.memory),
             opened: 0,
             stats: Stats::default(),
@@ -284,6 +295,7 @@ impl Tcp {
         match entry.connection.ingest(segment, &self.config, now) {
             Reaction::Noted(noted) => self.note(id, &noted, now),
             Reaction::Opened(noted) => {
+                self.widen(id, now);
                 self.tell(id, Event::Connected(id));
                 self.note(id, &noted, now);
             }

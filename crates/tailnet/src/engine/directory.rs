@@ -11,6 +11,7 @@ use crate::endpoints::Endpoints;
 use crate::ids::PeerId;
 use crate::keys::{DiscoPrivate, DiscoPublic, NoEntropy, NodePublic};
 use crate::paths::{Call, Outgoing, Path};
+use crate::wg;
 
 /// Draws random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) -> Result<(), NoEntropy> + Send>;
@@ -133,8 +134,12 @@ impl Directory {
         peer: &mut Peer,
         message: Outgoing,
     ) -> Option<(BytesMut, Option<TxId>)> {
+        let length = match message {
+            Outgoing::Probe(_, packet) => packet + wg::OVERHEAD,
+            Outgoing::Ping(_) | Outgoing::Pong(..) | Outgoing::Call(_) => 0,
+        };
         let (message, tx) = match message {
-            Outgoing::Ping(_) => {
+            Outgoing::Ping(_) | Outgoing::Probe(..) => {
                 let tx = TxId(self.random.draw()?);
                 (Message::Ping { tx, node: Some(self.node) }, Some(tx))
             }
@@ -145,7 +150,7 @@ impl Directory {
             Outgoing::Call(call) => (self.call_me_maybe(call)?, None),
         };
         let nonce = self.random.draw::<NONCE_LENGTH>()?;
-        let packet = sealed_box(&self.key, peer).seal(&message, nonce);
+        let packet = sealed_box(&self.key, peer).seal_padded(&message, nonce, length);
         Some((BytesMut::from(&packet[..]), tx))
     }
 

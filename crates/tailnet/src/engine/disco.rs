@@ -16,6 +16,7 @@ use crate::disco::{self, Message};
 use crate::endpoints::Ports;
 use crate::ids::PeerId;
 use crate::paths::{Call, Outgoing, Path, PathInfo, Way};
+use crate::stack::WidthNews;
 use crate::stun;
 
 impl Engine {
@@ -166,9 +167,10 @@ impl Engine {
             }
             Some(Message::Pong { tx, source }) => {
                 let pong = peer.paths.answered(tx, source, is_direct, now);
-                let event = pong.map(|pong| Event::DiscoPong(id, pong.path, pong.latency));
-                self.events.extend(event);
-                event.is_some()
+                let measured = pong.filter(|pong| !pong.probe);
+                self.events
+                    .extend(measured.map(|pong| Event::DiscoPong(id, pong.path, pong.latency)));
+                pong.is_some()
             }
             Some(Message::CallMeMaybe { endpoints }) if directory.direct && !is_direct => {
                 peer.paths.called(&endpoints, now);
@@ -191,6 +193,28 @@ impl Engine {
         directory.place(address, id);
         if let Some(oldest) = peer.paths.prove(address) {
             directory.release(oldest, id);
+        }
+    }
+
+    /// A datagram of so many bytes was refused by a socket of ours: too long for the way to `to`.
+    pub fn handle_too_long(&mut self, to: SocketAddr, length: usize, now: Instant) {
+        for peer in self.peers.values_mut() {
+            peer.paths.too_long(to, length, now);
+        }
+        self.note_paths(now);
+    }
+
+    /// Takes in what the stack has to say about the length of packets.
+    pub(super) fn note_width(&mut self, now: Instant) {
+        while let Some(news) = self.stack.poll_width() {
+            let (WidthNews::Wanted(remote) | WidthNews::Lost(remote)) = news;
+            let Some(id) = self.by_address.get(&remote) else { continue };
+            let Some(peer) = self.peers.get_mut(id) else { continue };
+            match news {
+                WidthNews::Wanted(_) => peer.paths.width_wanted(now),
+                WidthNews::Lost(_) => peer.paths.width_doubted(now),
+            }
+            peer.lead(*id, &self.by_address, &mut self.stack, now);
         }
     }
 
@@ -226,6 +250,7 @@ impl Engine {
                 let Some(message) = peer.paths.poll_message() else { break };
                 let path = match message {
                     Outgoing::Ping(path) | Outgoing::Pong(path, _) => path,
+                    Outgoing::Probe(address, _) => Path::Direct(address),
                     Outgoing::Call(_) => Path::Relay(peer.node.home),
                 };
                 let route = peer.route(path);
@@ -240,7 +265,7 @@ impl Engine {
                 self.stats.datagrams_out += 1;
                 sink.send(Transmit { route, packet });
                 if let Some(tx) = tx {
-                    peer.paths.ping_left(path, tx, now);
+                    peer.paths.ping_left(message, tx, now);
                 }
             }
         }

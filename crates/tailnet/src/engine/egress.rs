@@ -8,19 +8,13 @@ use bytes::BytesMut;
 
 use super::{EngineStats, Peer, Route, Transmit, TransmitSink};
 use crate::ids::PeerId;
-use crate::packet::MTU;
 use crate::paths::{Path, Way};
 use crate::stack::{Admission, PacketSink};
-
-/// Packets are cut from a block of this size. The noise library frees a packet as soon as it is
-/// sealed, so one block serves for ever.
-const BLOCK: usize = 16 * MTU;
 
 /// The stack's sink: seals each packet for its peer and hands it to the carrier.
 pub(super) struct Egress<'a> {
     pub(super) peers: &'a mut BTreeMap<PeerId, Peer>,
     pub(super) by_address: &'a BTreeMap<Ipv6Addr, PeerId>,
-    pub(super) buffer: &'a mut BytesMut,
     pub(super) stats: &'a mut EngineStats,
     pub(super) sink: &'a mut dyn TransmitSink,
     /// Those that have agreed to take the next packet.
@@ -92,16 +86,6 @@ impl PacketSink for Egress<'_> {
             (false, true) => Admission::Full,
             (false, false) => Admission::NotThere,
         }
-    }
-
-    fn buffer(&mut self) -> BytesMut {
-        if self.buffer.capacity() < MTU {
-            self.buffer.reserve(BLOCK);
-        }
-        self.buffer.resize(MTU, 0);
-        let mut packet = self.buffer.split();
-        packet.clear();
-        packet
     }
 
     fn send(&mut self, destination: Ipv6Addr, packet: BytesMut) {

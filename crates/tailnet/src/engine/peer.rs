@@ -8,6 +8,7 @@ use super::{Event, LOST_AFTER, PeerInfo, Route, Traffic};
 use crate::disco::DiscoBox;
 use crate::ids::PeerId;
 use crate::node::Node;
+use crate::packet::MTU;
 use crate::paths::{Path, PeerPaths, Way};
 use crate::stack::{Lane, Stack};
 use crate::wg::{Handshake, Tunnel};
@@ -26,6 +27,8 @@ pub(super) struct Peer {
     pub(super) paths: PeerPaths,
     /// What its packets share with those of others, as it was told last.
     lane: Option<Lane>,
+    /// The longest packet that its way carries, as it was told last.
+    width: usize,
     /// Its datagrams take a direct path and nothing else.
     direct: bool,
     /// The box of its disco messages, once one was needed.
@@ -45,6 +48,7 @@ impl Peer {
             traffic: Traffic::default(),
             paths: PeerPaths::new(now),
             lane: None,
+            width: MTU,
             direct: false,
             sealed: None,
         }
@@ -62,7 +66,7 @@ impl Peer {
     pub(super) fn replace_node(&mut self, node: Node) -> Vec<Ipv6Addr> {
         self.lost = false;
         // It may have other addresses, and another home.
-        self.lane = None;
+        (self.lane, self.width) = (None, MTU);
         let mut gone = std::mem::replace(&mut self.node, node).addresses;
         gone.retain(|address| !self.node.addresses.contains(address));
         gone
@@ -75,6 +79,12 @@ impl Peer {
             false => Lane::Shared(self.node.home.get().unsigned_abs()),
         };
         (self.lane.replace(lane) != Some(lane)).then_some(lane)
+    }
+
+    /// How long its packets may be, if that is news.
+    fn take_width(&mut self, now: Instant) -> Option<usize> {
+        let width = self.paths.width(now);
+        (std::mem::replace(&mut self.width, width) != width).then_some(width)
     }
 
     /// Whether its datagrams have just begun to take another way than the direct path alone.
@@ -91,14 +101,17 @@ impl Peer {
         stack: &mut Stack,
         now: Instant,
     ) {
-        let (lane, doubt) = (self.take_lane(), self.take_doubt(now));
-        if lane.is_none() && !doubt {
+        let (lane, width, doubt) = (self.take_lane(), self.take_width(now), self.take_doubt(now));
+        if lane.is_none() && width.is_none() && !doubt {
             return;
         }
         let has = |address: &&Ipv6Addr| by_address.get(*address) == Some(&id);
         for address in self.node.addresses.iter().filter(has) {
             if let Some(lane) = lane {
                 stack.set_lane(*address, lane, now);
+            }
+            if let Some(width) = width {
+                stack.set_width(*address, width, now);
             }
             if doubt {
                 stack.doubt(*address, now);

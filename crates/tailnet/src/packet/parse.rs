@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{IPV6_HEADER, MTU, PROTOCOL_TSMP};
+use super::{IPV6_HEADER, PROTOCOL_TSMP, WIDEST};
 
 /// An IPv6 packet whose lengths have been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum PacketError {
     /// Not IPv6.
     #[error("not an IPv6 packet")]
     Version,
-    /// Longer than the MTU, or shorter than its headers say.
+    /// Longer than [`WIDEST`], or shorter than its headers say.
     #[error("the packet's length does not fit its headers")]
     Length,
     /// A wrong checksum.
@@ -72,7 +72,7 @@ impl<'a> Packet<'a> {
             return Err(PacketError::Version);
         }
         let end = IPV6_HEADER + usize::from(u16::from_be_bytes([header[4], header[5]]));
-        if end > MTU {
+        if end > WIDEST {
             return Err(PacketError::Length);
         }
         let bytes = bytes.get(..end).ok_or(PacketError::Length)?;
@@ -183,8 +183,8 @@ mod tests {
             assert_eq!(Packet::parse(&whole[..len]), Err(PacketError::Length), "{len}");
         }
         let mut long = whole.to_vec();
-        long.resize(MTU + 60, 0);
-        long[4..6].copy_from_slice(&(MTU as u16).to_be_bytes());
+        long.resize(WIDEST + 60, 0);
+        long[4..6].copy_from_slice(&(WIDEST as u16).to_be_bytes());
         assert_eq!(Packet::parse(&long), Err(PacketError::Length));
         let mut four = whole.to_vec();
         four[0] = 0x45;

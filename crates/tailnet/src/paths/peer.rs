@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::best::{Asked, Best};
 use super::better::is_better;
 use super::candidates::Candidates;
+use super::width::Width;
 use super::{
     ASK_EVERY, GOOD_ENOUGH, HEARD_INTERVAL, HEARTBEAT, IN_USE, MAX_PROVEN, PING_INTERVAL,
-    PING_TIMEOUT, Path, TRUST, UPGRADE_INTERVAL, Way, give_up, quiet,
+    PING_TIMEOUT, Path, UPGRADE_INTERVAL, Way, give_up, quiet,
 };
 use crate::disco::TxId;
+
+mod widen;
 
 /// Messages that may wait for a carrier, and pings that may wait for a pong.
 const QUEUE: usize = 128;
@@ -19,6 +23,8 @@ const QUEUE: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outgoing {
     Ping(Path),
+    /// A ping as long as the datagram of a packet of so many bytes.
+    Probe(SocketAddr, usize),
     Pong(Path, TxId),
     Call(Call),
 }
@@ -39,6 +45,8 @@ pub(crate) enum Call {
 pub(crate) struct Pong {
     pub(crate) path: Path,
     pub(crate) latency: Duration,
+    /// The ping was a long one, which says less about the latency.
+    pub(crate) probe: bool,
 }
 
 /// Everything known about the ways to one peer, but for its home relay, which its node names.
@@ -57,36 +65,11 @@ pub(crate) struct PeerPaths {
     search_from: Option<Instant>,
     searched: Option<Instant>,
     relay_latency: Option<Duration>,
+    /// Somebody has much to send, and would send it in longer packets.
+    wide: bool,
     /// The address in use and since when, as it was last told.
     told: (Option<SocketAddr>, Instant),
     changed: bool,
-}
-
-/// The best address so far.
-#[derive(Debug)]
-struct Best {
-    address: SocketAddr,
-    latency: Duration,
-    trusted_until: Instant,
-    /// The last pong.
-    proven: Instant,
-    /// The first datagram that was sent there since something came back.
-    unanswered: Option<Instant>,
-    asked: Option<Asked>,
-    doubted: Option<Instant>,
-    /// From where the peer saw us come there.
-    seen: SocketAddr,
-}
-
-/// A question for a pong.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    since: Instant,
-    again: Instant,
-    /// There is a reason to use the relay as well: the peer does, or it is silent.
-    warned: bool,
-    /// The peer was told from where it sees us come.
-    named: bool,
 }
 
 /// A ping under way.
@@ -95,12 +78,8 @@ struct Ping {
     tx: TxId,
     path: Path,
     sent: Instant,
-}
-
-impl Best {
-    fn is_trusted(&self, now: Instant) -> bool {
-        self.doubted.is_none() && now < self.trusted_until
-    }
+    /// It is as long as the datagram of such a packet.
+    probe: Option<usize>,
 }
 
 impl PeerPaths {
@@ -116,6 +95,7 @@ impl PeerPaths {
             search_from: None,
             searched: None,
             relay_latency: None,
+            wide: false,
             told: (None, now),
             changed: false,
         }
@@ -279,11 +259,12 @@ impl PeerPaths {
         })?;
         let ping = self.pings.remove(at)?;
         let latency = now.saturating_duration_since(ping.sent);
-        match ping.path {
-            Path::Relay(_) => self.relay_latency = Some(latency),
-            Path::Direct(address) => self.works(address, seen, latency, now),
+        match (ping.path, ping.probe) {
+            (Path::Relay(_), _) => self.relay_latency = Some(latency),
+            (Path::Direct(address), None) => self.works(address, seen, latency, now),
+            (Path::Direct(address), Some(packet)) => self.passed(address, packet, now),
         }
-        Some(Pong { path: ping.path, latency })
+        Some(Pong { path: ping.path, latency, probe: ping.probe.is_some() })
     }
 
     fn works(&mut self, address: SocketAddr, seen: SocketAddr, latency: Duration, now: Instant) {
@@ -294,18 +275,12 @@ impl PeerPaths {
                 && !is_better((address, latency), (best.address, best.latency))
         });
         if !keep {
-            self.best = Some(Best {
-                address,
-                latency,
-                trusted_until: now + TRUST,
-                proven: now,
-                unanswered: None,
-                asked: None,
-                doubted: None,
-                seen,
-            });
+            let known = self.best.take().filter(|best| best.address == address);
+            let width = known.map(|best| best.width).unwrap_or_default();
+            self.best = Some(Best::new(address, seen, latency, width, now));
         }
         self.tell(now);
+        self.widen(now);
     }
 
     /// Asks on the relay and on the path in use, for somebody who wants to know.
@@ -320,7 +295,8 @@ impl PeerPaths {
     pub(crate) fn shaken(&mut self, now: Instant) {
         self.candidates.ask_again();
         self.search_from = None;
-        if self.best.is_some() {
+        if let Some(best) = &mut self.best {
+            best.width = Width::default();
             self.ask(true, now);
         }
         if self.is_in_use(now) {
@@ -330,7 +306,7 @@ impl PeerPaths {
 
     /// Forgets all addresses; the addresses that were proven are given back.
     pub(crate) fn forget(&mut self, now: Instant) -> VecDeque<SocketAddr> {
-        let fresh = Self { used: self.used, told: self.told, ..Self::new(now) };
+        let fresh = Self { used: self.used, told: self.told, wide: self.wide, ..Self::new(now) };
         let old = std::mem::replace(self, fresh);
         self.tell(now);
         old.proven
@@ -360,10 +336,15 @@ impl PeerPaths {
     }
 
     /// A ping has left.
-    pub(crate) fn ping_left(&mut self, path: Path, tx: TxId, now: Instant) {
+    pub(crate) fn ping_left(&mut self, message: Outgoing, tx: TxId, now: Instant) {
+        let (path, probe) = match message {
+            Outgoing::Ping(path) => (path, None),
+            Outgoing::Probe(address, packet) => (Path::Direct(address), Some(packet)),
+            Outgoing::Pong(..) | Outgoing::Call(_) => return,
+        };
         self.forget_pings(now);
         if self.pings.len() < QUEUE {
-            self.pings.push_back(Ping { tx, path, sent: now });
+            self.pings.push_back(Ping { tx, path, sent: now, probe });
         }
     }
 
@@ -372,6 +353,7 @@ impl PeerPaths {
         if self.heartbeat.is_some_and(|at| at <= now) {
             self.beat(now);
         }
+        self.probe(now);
         let Some(best) = &mut self.best else { return };
         if best.doubted.is_some_and(|at| at + PING_TIMEOUT <= now) {
             self.best = None;
@@ -412,7 +394,7 @@ impl PeerPaths {
             let unanswered = best.unanswered.map(|at| at + quiet(best.latency));
             let asked = best.asked.map(|asked| asked.again);
             let doubted = best.doubted.map(|at| at + PING_TIMEOUT);
-            [unanswered, asked, doubted].into_iter().flatten().min()
+            [unanswered, asked, doubted, best.width.next_deadline()].into_iter().flatten().min()
         });
         [self.heartbeat, of_best].into_iter().flatten().min()
     }

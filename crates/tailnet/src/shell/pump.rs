@@ -21,13 +21,14 @@ use crate::{
     ids::RegionId,
     keys::NodePublic,
     network::{Addresses, SleepWatch},
+    wg::MAX_DATAGRAM,
 };
 
 /// How long the last packets may take to leave: a write to a socket that is not full.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Datagrams that leave by UDP before what has come in is looked at again.
-const TURN: usize = 1024;
+/// Bytes that leave by UDP before what has come in is looked at again.
+const TURN: usize = 1024 * MAX_DATAGRAM;
 
 /// The engine and its carriers.
 pub(super) struct Pump {
@@ -135,6 +136,12 @@ impl Pump {
         core.engine.poll_transmit(now, &mut sink);
         sink.flush();
         let more = sink.left == 0;
+        let udp = self.direct.as_mut().map(|direct| &mut direct.udp);
+        if let Some((to, length)) = udp.and_then(Udp::too_long) {
+            core.engine.handle_too_long(to, length, now);
+            // Others may be longer or shorter than the way; what is due now is made in the next turn.
+            self.shared.changed.notify_one();
+        }
         while let Some(event) = core.next_event() {
             note(&core, event);
         }
@@ -193,7 +200,7 @@ struct Sink<'a> {
     relays: &'a Relays,
     held: &'a mut BTreeMap<RegionId, Transmit>,
     udp: Option<&'a mut Udp>,
-    /// Datagrams that may still leave by UDP in this turn.
+    /// Bytes that may still leave by UDP in this turn.
     left: usize,
 }
 
@@ -241,7 +248,7 @@ impl TransmitSink for Sink<'_> {
         match transmit.route {
             Route::Relay { region, key } => self.relay(region, key, transmit.packet),
             Route::Direct(address) => {
-                self.left = self.left.saturating_sub(1);
+                self.left = self.left.saturating_sub(transmit.packet.len());
                 if let Some(udp) = &mut self.udp {
                     udp.send(address, transmit.packet);
                 }

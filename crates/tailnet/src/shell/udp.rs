@@ -4,26 +4,37 @@
 //! Datagrams of one length for one address are gathered and leave in one system call (GSO), and
 //! come in the same way (GRO). A socket that would block keeps what it has gathered and takes no
 //! more, so that nothing that was sealed is lost here.
+//!
+//! A socket wakes us for what comes in, and for room only while something waits for it: it tells of
+//! room for each datagram that is through, which on a path within the machine is each one that was
+//! sent.
 
 use std::{
     io::{self, IoSliceMut},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::BytesMut;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket};
+use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::{endpoints::Ports, wg::MAX_DATAGRAM};
+use crate::{
+    endpoints::Ports,
+    packet::WIDEST,
+    wg::{MAX_DATAGRAM, OVERHEAD},
+};
 
 /// Wanted of the kernel for each direction; it gives what its limits allow.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// Most datagrams in one system call: 64 is the kernel's limit, and 48 of the largest we make stay
-/// below the 64 KiB that one IP packet may have.
+/// Most datagrams in one system call: 64 is the kernel's limit, and 48 of those that every way carries
+/// stay below the 64 KiB that one IP packet may have.
 const MAX_BATCH: usize = 48;
+
+/// Most bytes in one system call, if it is more than one datagram.
+const BATCH_BYTES: usize = MAX_BATCH * MAX_DATAGRAM;
 
 /// Bytes that one received batch may have, the largest that GRO makes.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -35,7 +46,7 @@ const RECEIVE_BATCHES: usize = 8;
 const RECEIVE_TURNS: usize = 4;
 
 /// Received datagrams are cut from blocks of this size.
-const BLOCK: usize = 32 * MAX_DATAGRAM;
+const BLOCK: usize = 4 * (WIDEST + OVERHEAD);
 
 /// The sockets.
 pub(super) struct Udp {
@@ -47,11 +58,15 @@ pub(super) struct Udp {
 
 /// One socket and what waits for it.
 struct Carrier {
-    socket: UdpSocket,
+    socket: AsyncFd<Socket>,
+    /// The same, while something waits for room.
+    room: Option<AsyncFd<Socket>>,
     state: UdpSocketState,
     batch: Batch,
     /// A datagram that does not belong to the batch, which could not leave.
     held: Option<(SocketAddr, BytesMut)>,
+    /// The last datagram that our own system found too long for its way, by its length.
+    too_long: Option<(SocketAddr, usize)>,
 }
 
 /// Datagrams for one address: all of one length, but for the last, which may be shorter.
@@ -85,10 +100,8 @@ impl Udp {
     /// The ports they have.
     pub(super) fn ports(&self) -> Ports {
         let port = |carrier: &Option<Carrier>| {
-            carrier
-                .as_ref()
-                .and_then(|carrier| carrier.socket.local_addr().ok())
-                .map(|at| at.port())
+            let address = carrier.as_ref()?.socket.get_ref().local_addr().ok()?;
+            address.as_socket().map(|at| at.port())
         };
         Ports { v4: port(&self.v4), v6: port(&self.v6) }
     }
@@ -114,13 +127,18 @@ impl Udp {
         }
     }
 
+    /// A datagram that our own system has refused since the last call, for it is too long for its way:
+    /// where it was to go, and its length.
+    pub(super) fn too_long(&mut self) -> Option<(SocketAddr, usize)> {
+        self.carriers().find_map(|carrier| carrier.too_long.take())
+    }
+
     /// Ready when datagrams have come, or when there is room again for those that wait.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut ready = Poll::Pending;
         for carrier in self.carriers() {
-            let readable = carrier.socket.poll_recv_ready(cx).is_ready();
-            let writable = carrier.waits() && carrier.socket.poll_send_ready(cx).is_ready();
-            if readable || writable {
+            let readable = carrier.socket.poll_read_ready(cx).is_ready();
+            if readable || carrier.poll_room(cx).is_ready() {
                 ready = Poll::Ready(());
             }
         }
@@ -133,14 +151,14 @@ impl Udp {
         for carrier in [v4, v6].into_iter().flatten() {
             for _ in 0..RECEIVE_TURNS {
                 let mut metas = [RecvMeta::default(); RECEIVE_BATCHES];
-                let Some(count) = carrier.receive(received, &mut metas) else { break };
+                let Some((count, more)) = carrier.receive(received, &mut metas) else { break };
                 for (meta, bytes) in metas.iter().zip(received.iter()).take(count) {
                     let bytes = bytes.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
                         take(meta.addr, cut(block, datagram));
                     }
                 }
-                if count < RECEIVE_BATCHES {
+                if !more {
                     break;
                 }
             }
@@ -166,6 +184,16 @@ fn cut(block: &mut BytesMut, datagram: &[u8]) -> BytesMut {
     block.split()
 }
 
+/// Has the runtime watch a socket for this alone.
+#[expect(
+    deprecated,
+    reason = "what takes its place is unsafe, for descriptors of types that may not own what they \
+              name; a socket owns its own"
+)]
+fn watch(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 impl Carrier {
     fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -179,16 +207,37 @@ impl Carrier {
                 tracing::debug!(%error, "a UDP socket with the system's own buffers");
             }
         }
-        let socket = UdpSocket::from_std(socket.into())?;
-        Ok(Self { socket, state, batch: Batch::default(), held: None })
+        socket.set_nonblocking(true)?;
+        let socket = watch(socket, Interest::READABLE)?;
+        Ok(Self { socket, room: None, state, batch: Batch::default(), held: None, too_long: None })
     }
 
-    /// Whether something waits for the socket.
-    fn waits(&self) -> bool {
-        self.held.is_some() || self.batch.count > 0
+    /// Ready when what waits for room may try again.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(room) = &self.room else { return Poll::Pending };
+        let ready = room.poll_write_ready(cx).is_ready();
+        if ready {
+            self.room = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Has us woken when there is room.
+    fn wait_for_room(&mut self) -> io::Result<()> {
+        if self.room.is_none() {
+            let same = self.socket.get_ref().try_clone()?;
+            self.room = Some(watch(same, Interest::WRITABLE)?);
+        }
+        Ok(())
     }
 
     fn send(&mut self, to: SocketAddr, datagram: BytesMut) {
+        if datagram.len() > MAX_DATAGRAM && self.state.may_fragment() {
+            // In parts it would pass, and each part could be lost.
+            self.too_long = Some((to, datagram.len()));
+            return;
+        }
         let most = self.state.max_gso_segments().min(MAX_BATCH);
         if self.batch.takes(to, datagram.len(), most) || self.send_batch() {
             self.batch.push(to, &datagram);
@@ -217,35 +266,66 @@ impl Carrier {
             segment_size: Some(self.batch.length),
             src_ip: None,
         };
-        let sent = self
-            .socket
-            .try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
-        match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // As lost on the way: no route, no permission, too long for the path. The peer is
-            // asked whether it hears us.
-            Err(error) => tracing::trace!(%destination, %error, "datagrams not sent"),
-            Ok(()) => {}
+        let mut sent = self.state.try_send(self.socket.get_ref().into(), &transmit);
+        if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            match self.wait_for_room() {
+                Ok(()) => return false,
+                Err(error) => sent = Err(error),
+            }
+        }
+        if let Err(error) = sent {
+            // As lost on the way: no route, no permission. The peer is asked whether it hears us.
+            tracing::trace!(%destination, %error, "datagrams not sent");
+            self.note_length(&error);
         }
         self.batch.clear();
         true
     }
 
-    /// Receives batches; `None` when there is none.
+    /// Notes that a batch was too long for the way, if that is what was wrong with it. Of several
+    /// datagrams at once older kernels say so as of an argument that they do not know (Linux before
+    /// 6.14: `udp_send_skb`), which is taken for a lack of GSO.
+    fn note_length(&mut self, error: &io::Error) {
+        let long = self.batch.length > MAX_DATAGRAM;
+        let unclear = long && self.batch.count > 1 && error.kind() == io::ErrorKind::InvalidInput;
+        if unclear {
+            match UdpSocketState::new(self.socket.get_ref().into()) {
+                Ok(state) => self.state = state,
+                Err(error) => tracing::debug!(%error, "a UDP socket as it is"),
+            }
+        }
+        if unclear || quinn_udp::is_msg_size_err(error) {
+            self.too_long = self.batch.to.map(|to| (to, self.batch.length));
+        }
+    }
+
+    /// Receives batches: how many, and whether there may be more; `None` when there is none.
     fn receive(
         &self,
         buffers: &mut [Vec<u8>],
         metas: &mut [RecvMeta; RECEIVE_BATCHES],
-    ) -> Option<usize> {
+    ) -> Option<(usize, bool)> {
+        // Whoever waits asks again before it waits.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let Poll::Ready(Ok(mut ready)) = self.socket.poll_read_ready(&mut nobody) else {
+            return None;
+        };
         let mut slices = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer));
         let mut slices: [IoSliceMut<'_>; RECEIVE_BATCHES] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        let received = self.socket.try_io(Interest::READABLE, || {
-            self.state.recv((&self.socket).into(), &mut slices, metas)
-        });
-        match received {
-            Ok(count) => Some(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        match self.state.recv(self.socket.get_ref().into(), &mut slices, metas) {
+            Ok(count) => {
+                // Where as many as asked for come in one call, fewer of them are all there are.
+                let more = count >= RECEIVE_BATCHES.min(quinn_udp::BATCH_SIZE);
+                if !more {
+                    ready.clear_ready();
+                }
+                Some((count, more))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.clear_ready();
+                None
+            }
             Err(error) => {
                 // What an earlier datagram met on its way; there may be others behind it.
                 tracing::trace!(%error, "no datagram");
@@ -261,7 +341,8 @@ impl Batch {
         match self.to {
             None => true,
             Some(other) => {
-                other == to && !self.closed && length <= self.length && self.count < most
+                let fits = self.count < most && self.bytes.len() + length <= BATCH_BYTES;
+                other == to && !self.closed && length <= self.length && fits
             }
         }
     }

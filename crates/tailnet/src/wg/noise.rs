@@ -25,7 +25,6 @@ use gotatun::x25519;
 use super::repeat::Repeat;
 use super::timers::{REKEY_TIMEOUT, TICK, Timers};
 use super::{Handshake, OpenError, Tunnel, TunnelStats};
-use crate::packet::MTU;
 
 /// Packets that wait for a session; what a burst of new connections needs before the first round
 /// trip is over. WireGuard implementations keep 128 to 1024.
@@ -201,7 +200,8 @@ impl NoiseTunnel {
 
     fn seal_now(&mut self, mut packet: BytesMut, now: Instant) -> Result<BytesMut, BytesMut> {
         let len = packet.len();
-        packet.resize(len.next_multiple_of(16).min(MTU).max(len), 0);
+        // The longest packet that a way carries is a multiple of 16, so none gets too long by it.
+        packet.resize(len.next_multiple_of(16), 0);
         match self.noise.encapsulate_with_session(Packet::from_bytes(packet)) {
             Ok(sealed) => {
                 self.stats.packets_sealed += 1;

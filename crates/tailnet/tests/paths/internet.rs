@@ -23,6 +23,8 @@ use crate::sim::traffic::{Drain, Source};
 const RELAY_DELAY: Duration = Duration::from_millis(40);
 const UDP_DELAY: Duration = Duration::from_millis(10);
 const JITTER_NANOS: u64 = 2_000_000;
+/// What a network carries: Ethernet's 1,500 bytes, without the headers of IPv4 and UDP.
+const USUAL: usize = 1472;
 /// The application's port.
 const PORT: u16 = 80;
 /// Bytes that may be in the relay at once are bounded by the stack, so it has no queue here.
@@ -49,6 +51,12 @@ pub(crate) struct Internet {
     /// Chance that a datagram by UDP is lost, in parts of a million.
     loss: u32,
     pub(crate) udp_blocked: bool,
+    /// The longest datagram that passes by UDP.
+    pub(crate) udp_carries: usize,
+    /// Longer ones are refused by the sender's own system, and not lost on their way.
+    pub(crate) refuses: bool,
+    /// The longest datagram that passed by UDP, and by relay.
+    pub(crate) longest: [usize; 2],
     /// Regions that lose everything.
     dead: BTreeSet<RegionId>,
     /// Regions that hold everything back, and what they hold.
@@ -88,6 +96,9 @@ impl Internet {
             rng: Rng(seed),
             loss,
             udp_blocked: false,
+            udp_carries: USUAL,
+            refuses: false,
+            longest: [0; 2],
             dead: BTreeSet::new(),
             frozen: BTreeMap::new(),
             delivered: 0,
@@ -233,11 +244,18 @@ impl Internet {
         match route {
             Route::Relay { region, .. } if self.dead.contains(&region) => {}
             Route::Relay { region, .. } => {
+                self.longest[1] = self.longest[1].max(packet.len());
                 self.put(RELAY_DELAY, Arrival::Relay(region, 1 - who, packet));
+            }
+            Route::Direct(to) if packet.len() > self.udp_carries => {
+                if self.refuses {
+                    self.peers[who].engine.handle_too_long(to, packet.len(), self.now);
+                }
             }
             Route::Direct(to) => {
                 let from = self.nats[who].out(to);
                 if !self.udp_blocked && !self.rng.chance(self.loss) {
+                    self.longest[0] = self.longest[0].max(packet.len());
                     self.put(UDP_DELAY + jitter, Arrival::Udp(from, to, packet));
                 }
             }

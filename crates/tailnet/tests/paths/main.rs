@@ -8,6 +8,7 @@ mod sim;
 mod faults;
 mod internet;
 mod nat;
+mod width;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::syn::{self, Heard, Syn};
 use super::{Noted, Reaction, State};
-use crate::config::{Config, MSS};
+use crate::config::{Config, HEADERS, MSS};
 use crate::event::CloseReason;
 use crate::receive::Receiver;
 use crate::segment::{Segment, Stamps};
@@ -71,7 +71,7 @@ impl Flow {
     /// The handshake is done.
     pub(super) fn new(syn: &Syn, heard: &Heard, config: &Config, now: Time) -> Self {
         let stamp = heard.stamp.filter(|_| config.timestamps);
-        let mss = heard.mss - if stamp.is_some() { STAMPS } else { 0 };
+        let options = if stamp.is_some() { STAMPS } else { 0 };
         let next = heard.irs + 1;
         let rtt = syn.round_trip(now);
         let shift = if heard.shift.is_some() { syn::SHIFT } else { 0 };
@@ -82,7 +82,8 @@ impl Flow {
         }
         let terms = Terms {
             start: syn.iss + 1,
-            mss: usize::from(mss),
+            mss: usize::from(heard.mss.min(MSS) - options),
+            taken: usize::from(heard.mss - options),
             sack: heard.sack,
             shift: heard.shift.unwrap_or(0),
             window: usize::from(heard.window),
@@ -99,6 +100,12 @@ impl Flow {
             asks: false,
             challenges: Challenges::default(),
         }
+    }
+
+    /// The way carries packets of so many bytes from now on.
+    pub(crate) fn set_width(&mut self, packet: usize, now: Time) {
+        let options = if self.stamping.is_some() { usize::from(STAMPS) } else { 0 };
+        self.sender.set_carried(packet.saturating_sub(HEADERS + options), now);
     }
 
     /// RFC 9293's name for who has closed and who knows.

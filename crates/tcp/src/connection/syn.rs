@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Noted, Reaction, Tuple};
-use crate::config::{Config, MSS};
+use crate::config::{Config, HEADERS, WIDEST};
 use crate::event::CloseReason;
 use crate::receive::Receiver;
 use crate::segment::{Flags, Header, Options, Segment, Stamps};
@@ -74,7 +74,7 @@ impl Heard {
         let options = header.options;
         Self {
             irs: Seq::initial(header.sequence),
-            mss: options.mss.unwrap_or(DEFAULT_MSS).clamp(LEAST_MSS, MSS),
+            mss: options.mss.unwrap_or(DEFAULT_MSS).clamp(LEAST_MSS, largest(WIDEST)),
             shift: options.window_shift,
             sack: options.sack_permitted,
             stamp: options.stamps.map(|it| it.value),
@@ -189,7 +189,7 @@ impl Syn {
             flags: Flags { syn: true, ack: heard.is_some(), ..Flags::default() },
             window: Receiver::first_window(),
             options: Options {
-                mss: Some(MSS),
+                mss: Some(largest(config.widest)),
                 window_shift: offers(heard.map(|it| it.shift.is_some())).then_some(SHIFT),
                 sack_permitted: offers(heard.map(|it| it.sack)),
                 stamps: stamps.then(|| Stamps { value: now.stamp(), echo: echo.unwrap_or(0) }),
@@ -209,6 +209,11 @@ impl Syn {
         self.due = now + REPEAT.saturating_mul(1 << self.sent.min(6));
         self.sent += 1;
     }
+}
+
+/// The largest segment in packets of so many bytes.
+fn largest(packet: usize) -> u16 {
+    u16::try_from(packet.saturating_sub(HEADERS)).unwrap_or(u16::MAX)
 }
 
 /// The answer to a segment that is not of this connection.

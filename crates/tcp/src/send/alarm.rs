@@ -85,7 +85,7 @@ impl Sender {
 
     fn question_alarm(&mut self, now: Time) -> Alarm {
         // With nothing under way, only the other end's window can keep bytes from leaving.
-        if self.unsent() == 0 || self.new_segment(now).is_some() {
+        if self.unsent() == 0 || self.new_segment(self.mss, now).is_some() {
             return Alarm::None;
         }
         let (since, asked) = self.window.pinches(now);
@@ -100,7 +100,7 @@ impl Sender {
             return None;
         }
         let smoothed = self.rtt.smoothed()?;
-        let alone = self.board.flying() <= self.mss;
+        let alone = self.board.flying() <= self.mss || self.board.is_single();
         let patience = smoothed * 2 + if alone { DELAYED } else { Duration::ZERO };
         Some(self.last_sent.max(self.last_heard) + patience)
     }

@@ -127,6 +127,11 @@ impl Board {
         self.sent.is_empty()
     }
 
+    /// One segment is under way, however long.
+    pub(crate) fn is_single(&self) -> bool {
+        self.sent.len() == 1
+    }
+
     pub(crate) fn has_lost(&self) -> bool {
         self.lost > 0
     }
@@ -203,11 +208,20 @@ impl Board {
         self.sent.len().checked_sub(1).map(|at| self.range(at))
     }
 
-    /// The segment that starts here was sent again.
-    pub(crate) fn sent_again(&mut self, start: Seq, now: Time, stamp: Stamp) {
-        let at = self.sent.partition_point(|sent| sent.end <= start);
+    /// A segment, or a part of one, was sent again. The answer is when the whole was sent before,
+    /// and how long it is.
+    pub(crate) fn sent_again(
+        &mut self,
+        range: Range,
+        now: Time,
+        stamp: Stamp,
+    ) -> Option<(Time, usize)> {
+        let whole = self.sent.partition_point(|sent| sent.end <= range.start);
+        let before = self.sent.get(whole).map(|sent| (sent.at, self.length(whole)));
+        let at = self.cut(range.start);
+        self.cut(range.end);
         let length = self.length(at);
-        let Some(sent) = self.sent.get_mut(at) else { return };
+        let sent = self.sent.get_mut(at)?;
         if sent.mark == Mark::Lost {
             sent.mark = Mark::Flying;
             self.lost -= length;
@@ -215,6 +229,23 @@ impl Board {
         (sent.at, sent.again, sent.stamp) = (now, true, stamp);
         let end = sent.end;
         self.note_order(end, now);
+        before
+    }
+
+    /// Has a segment begin here, which may lie within one. Where it stands.
+    fn cut(&mut self, place: Seq) -> usize {
+        let at = self.sent.partition_point(|sent| sent.end <= place);
+        let Some(whole) = self.sent.get(at).copied() else { return at };
+        if self.range(at).start >= place {
+            return at;
+        }
+        self.sent.insert(at, Sent { end: place, ..whole });
+        match whole.mark {
+            Mark::Flying => self.order_anew(),
+            Mark::Sacked => self.sacked_segments += 1,
+            Mark::Lost => {}
+        }
+        at + 1
     }
 
     /// Everything before `una` has arrived.
@@ -425,7 +456,7 @@ mod tests {
             board.judge(|_| if std::mem::take(&mut first) { Verdict::Lost } else { Verdict::Rest });
         assert_eq!((lost, board.flying()), (100, 500));
         assert_eq!(board.first_lost(), Some(Range::new(seq(200), seq(300))));
-        board.sent_again(seq(200), Time::from_micros(20), Stamp::default());
+        board.sent_again(Range::new(seq(200), seq(300)), Time::from_micros(20), Stamp::default());
         assert_eq!((board.first_lost(), board.flying()), (None, 600));
         let harvest = acknowledge(&mut board, 500);
         assert_eq!((harvest.delivered, harvest.advanced), (100, 300));
@@ -460,6 +491,35 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_can_be_sent_again_in_parts() {
+        let mut board = board();
+        let stamp = Stamp::default();
+        let again = |board: &mut Board, from, to| {
+            board.sent_again(Range::new(seq(from), seq(to)), Time::from_micros(20), stamp)
+        };
+        // The last, a part of which is asked about, and the first, which is lost.
+        assert_eq!(again(&mut board, 970, 1000), Some((Time::from_micros(10), 100)));
+        board.judge(|sent| if sent.end == seq(100) { Verdict::Lost } else { Verdict::Rest });
+        assert_eq!(again(&mut board, 0, 40), Some((Time::from_micros(1), 100)));
+        assert_eq!(board.first_lost(), Some(Range::new(seq(40), seq(100))));
+        assert_eq!(again(&mut board, 40, 80), Some((Time::from_micros(1), 60)));
+        assert_eq!(
+            (board.flying(), board.first_lost()),
+            (980, Some(Range::new(seq(80), seq(100))))
+        );
+        assert_eq!(again(&mut board, 80, 100), Some((Time::from_micros(1), 20)));
+        assert_eq!((board.flying(), board.first_lost()), (1000, None));
+        assert_eq!(sack(&mut board, &[(40, 80), (970, 1000)]).sacked, 70);
+        assert_eq!(acknowledge(&mut board, 900).delivered, 860);
+        // What was sent before the end of the last segment was repeated is found overdue.
+        let latest = (Time::from_micros(20), seq(1000));
+        let patience = Duration::from_micros(5);
+        assert_eq!(board.overdue(latest, patience, Time::from_micros(25)), (70, None));
+        assert_eq!(acknowledge(&mut board, 1000).delivered, 70);
+        assert_eq!((board.flying(), board.is_empty()), (0, true));
+    }
+
+    #[test]
     fn an_arrival_tells_of_time_and_order() {
         let mut board = board();
         let harvest = sack(&mut board, &[(300, 500)]);
@@ -480,7 +540,7 @@ mod tests {
         assert_eq!(board.overdue(latest, patience, micros(10)), (0, Some(micros(11))));
         assert_eq!(board.overdue(latest, patience, micros(12)), (200, Some(micros(13))));
         // The first is sent again, the third arrives; what is later than the latest is not judged.
-        board.sent_again(seq(0), micros(12), Stamp::default());
+        board.sent_again(Range::new(seq(0), seq(100)), micros(12), Stamp::default());
         sack(&mut board, &[(200, 300)]);
         assert_eq!(board.overdue(latest, patience, micros(100)), (100, None));
         assert_eq!(

@@ -181,7 +181,7 @@ mod tests {
         let (mut rack, mut board, rtt) = scene();
         report(&mut rack, &mut board, &rtt, (100, 400), at(44));
         assert_eq!(rack.detect(&mut board, &rtt, false, at(44)).0, 100);
-        board.sent_again(seq(0), at(44), Stamp::default());
+        board.sent_again(Range::new(seq(0), seq(100)), at(44), Stamp::default());
         board.push(seq(600), at(45), Stamp::default());
         report(&mut rack, &mut board, &rtt, (500, 600), at(85));
         assert_eq!(rack.detect(&mut board, &rtt, true, at(85)).0, 200, "the first and the fifth");

@@ -153,6 +153,7 @@ impl Tcp {
             self.settle(id, now);
         }
         self.lanes.forget(&remote);
+        self.widths.remove(&remote);
     }
 
     /// Resets the connections of the addresses of ours that `gone` says so of.
@@ -191,7 +192,7 @@ impl Tcp {
     }
 
     /// The connections that `wanted` says so of, those included that the application does not name.
-    fn all(&self, wanted: impl Fn(&Tuple) -> bool) -> Vec<Id> {
+    pub(super) fn all(&self, wanted: impl Fn(&Tuple) -> bool) -> Vec<Id> {
         let is_wanted =
             |slot: &Slot| slot.entry.as_ref().is_some_and(|entry| wanted(&entry.connection.tuple));
         let all = self.slots.iter().enumerate().filter(|(_, slot)| is_wanted(slot));

@@ -2,13 +2,23 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
+
 use super::{Queue, Tcp, entry};
+use crate::config::{MTU, WIDEST};
 use crate::event::{Admission, Id, PacketSink};
 use crate::time::Time;
 
-/// Packets of a connection's turn. Other ends, and what is between, do better with several packets of
+/// Bytes of a connection's turn. Other ends, and what is between, do better with several packets of
 /// one connection in a row: they gather them again (gVisor's and Linux's GRO).
-const TURN: usize = 16;
+const TURN: usize = 16 * MTU;
+
+/// Packets are cut from blocks of this size. Whoever encrypts a packet frees it, so one block serves
+/// for ever.
+const BLOCK: usize = 4 * WIDEST;
+
+/// Room behind each packet: whoever encrypts it may have to pad it.
+const BEHIND: usize = 16;
 
 /// What became of a turn.
 enum Served {
@@ -52,10 +62,10 @@ impl Tcp {
             let Some((tuple, header)) = self.replies.pop_front() else { break };
             match sink.admit(tuple.remote) {
                 Admission::Yes => {
-                    let mut packet = sink.buffer();
-                    header.emit(&tuple.local, &tuple.remote, (&[], &[]), &mut packet);
+                    room(&mut self.block);
+                    header.emit(&tuple.local, &tuple.remote, (&[], &[]), &mut self.block);
                     self.stats.segments_out += 1;
-                    sink.send(tuple.remote, packet);
+                    sink.send(tuple.remote, cut(&mut self.block));
                 }
                 Admission::NotThere => self.replies.push_back((tuple, header)),
                 Admission::Full => {
@@ -84,13 +94,14 @@ impl Tcp {
     /// Makes packets of the connection whose turn it is.
     fn serve_one(&mut self, queue: Queue, sink: &mut dyn PacketSink, now: Time) -> Served {
         let Some(id) = self.queue(queue).pop_front() else { return Served::Sent };
-        for sent in 0..TURN {
+        let mut sent = 0;
+        loop {
             // Of one that is gone there is nothing to send.
             let Some(it) = entry(&mut self.slots, id) else { return Served::Sent };
             match sink.admit(it.connection.tuple.remote) {
                 Admission::Yes => {
                     it.queued = None;
-                    self.send_one(id, queue, sink, now);
+                    sent += self.send_one(id, queue, sink, now);
                 }
                 Admission::NotThere => {
                     self.queue(queue).push_back(id);
@@ -102,7 +113,7 @@ impl Tcp {
                 }
             }
             // With more to send it has queued up again.
-            if sent + 1 == TURN || self.queue(queue).back() != Some(&id) {
+            if sent >= TURN || self.queue(queue).back() != Some(&id) {
                 break;
             }
             self.queue(queue).pop_back();
@@ -110,8 +121,9 @@ impl Tcp {
         Served::Sent
     }
 
-    fn send_one(&mut self, id: Id, queue: Queue, sink: &mut dyn PacketSink, now: Time) {
-        let Some(entry) = entry(&mut self.slots, id) else { return };
+    /// Makes a packet of a connection if it still has one to send; how long it is.
+    fn send_one(&mut self, id: Id, queue: Queue, sink: &mut dyn PacketSink, now: Time) -> usize {
+        let Some(entry) = entry(&mut self.slots, id) else { return 0 };
         let share = self.lanes.share(entry.lane);
         let has_data = entry.connection.flow().is_some_and(|flow| flow.sender.unsent() > 0);
         if queue == Queue::Light && has_data {
@@ -119,13 +131,17 @@ impl Tcp {
         }
         let cap = share.cap(entry.load, now);
         let intake = self.lanes.intake(entry.lane).share().min(self.memory.allowance());
-        let mut packet = sink.buffer();
-        if let Some(made) = entry.connection.make(cap, intake, &self.config, &mut packet, now) {
+        room(&mut self.block);
+        let made = entry.connection.make(cap, intake, &self.config, &mut self.block, now);
+        let length = self.block.len();
+        if let Some(made) = made {
             self.stats.segments_out += 1;
             self.stats.retransmitted += u64::from(made.again);
-            sink.send(entry.connection.tuple.remote, packet);
+            sink.send(entry.connection.tuple.remote, cut(&mut self.block));
         }
+        self.note_width(id);
         self.settle(id, now);
+        length
     }
 
     fn queue(&mut self, queue: Queue) -> &mut VecDeque<Id> {
@@ -134,4 +150,20 @@ impl Tcp {
             Queue::Heavy => &mut self.heavy,
         }
     }
+}
+
+/// Makes room for a packet.
+fn room(block: &mut BytesMut) {
+    if block.capacity() < WIDEST + BEHIND {
+        block.reserve(BLOCK);
+    }
+}
+
+/// Cuts the packet off that was made at the block's beginning.
+fn cut(block: &mut BytesMut) -> BytesMut {
+    let length = block.len();
+    block.resize(length + BEHIND, 0);
+    let mut packet = block.split();
+    packet.truncate(length);
+    packet
 }

@@ -60,10 +60,6 @@ impl PacketSink for Heard {
         Admission::Yes
     }
 
-    fn buffer(&mut self) -> BytesMut {
-        BytesMut::with_capacity(MTU)
-    }
-
     fn send(&mut self, _destination: Ipv6Addr, packet: BytesMut) {
         assert!(packet.len() <= MTU, "{} bytes", packet.len());
         let segment = &packet[IPV6..];

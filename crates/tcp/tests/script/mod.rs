@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! connect | listen | deaf       how it begins; deaf refuses
-//! config timestamps             before that: what is offered
+//! config timestamps             before that: what is offered; config wide: long segments
 //! > SA 0 ack 1 ...              this leaves now (everything that leaves has to be named)
 //! < A 1:101 ack 1 win 500       this arrives
 //! +200ms                        time passes; what leaves meanwhile must leave at its end
@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddrV6;
 use std::time::Duration;
 
-use coderctl_tcp::{Config, Event, Id, Tcp, Time, Verdict};
+use coderctl_tcp::{Config, Event, Id, MTU, Tcp, Time, Verdict, WIDEST};
 
 pub(crate) mod wire;
 
@@ -45,7 +45,9 @@ struct Scene {
 
 /// Runs a script; what is wrong with it, and where.
 pub(crate) fn run(script: &str) -> Result<(), String> {
-    let config = Config { in_flight: None, intake: None, timestamps: false, ..Config::new((1, 2)) };
+    let (in_flight, intake) = (None, None);
+    let config =
+        Config { in_flight, intake, timestamps: false, widest: MTU, ..Config::new((1, 2)) };
     let mut scene: Option<Scene> = None;
     let mut config = config;
     for (number, line) in script.lines().enumerate() {
@@ -56,6 +58,10 @@ pub(crate) fn run(script: &str) -> Result<(), String> {
         let outcome = match (line, &mut scene) {
             ("config timestamps", None) => {
                 config.timestamps = true;
+                Ok(())
+            }
+            ("config wide", None) => {
+                config.widest = WIDEST;
                 Ok(())
             }
             ("config impatient", None) => {

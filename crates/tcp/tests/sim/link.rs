@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use coderctl_tcp::Time;
+use coderctl_tcp::{MTU, Time};
 
 /// Random numbers from a seed (SplitMix64).
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub(crate) struct Way {
     /// Packets that are held back for up to `held`, and so overtaken.
     pub(crate) overtaking: u64,
     pub(crate) held: Duration,
+    /// The longest packet, in bytes; longer ones are lost.
+    pub(crate) mtu: usize,
 }
 
 impl Way {
@@ -56,7 +58,12 @@ impl Way {
             damage: 0,
             overtaking: 0,
             held: Duration::ZERO,
+            mtu: MTU,
         }
+    }
+
+    pub(crate) fn carrying(self, mtu: usize) -> Self {
+        Self { mtu, ..self }
     }
 
     pub(crate) fn losing(self, per_million: u64) -> Self {
@@ -73,11 +80,14 @@ pub(crate) struct Link {
     leaving: VecDeque<Time>,
     pub(crate) dropped: u64,
     pub(crate) carried: u64,
+    /// The longest packet that was to be carried.
+    pub(crate) longest: usize,
 }
 
 impl Link {
     pub(crate) fn new(way: Way, seed: u64) -> Self {
-        Self { way, random: Random(seed), leaving: VecDeque::new(), dropped: 0, carried: 0 }
+        let leaving = VecDeque::new();
+        Self { way, random: Random(seed), leaving, dropped: 0, carried: 0, longest: 0 }
     }
 
     /// A packet enters: when its copies arrive, and as what.
@@ -85,7 +95,9 @@ impl Link {
         while self.leaving.front().is_some_and(|at| *at <= now) {
             self.leaving.pop_front();
         }
-        if self.leaving.len() > self.way.queue || self.random.chance(self.way.loss) {
+        self.longest = self.longest.max(packet.len());
+        let fits = packet.len() <= self.way.mtu;
+        if !fits || self.leaving.len() > self.way.queue || self.random.chance(self.way.loss) {
             self.dropped += 1;
             return Vec::new();
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use coderctl_tcp::{
-    Admission, CloseReason, Config, Event, Id, PacketSink, RecvError, SendError, Tcp, Time, Verdict,
+    Admission, CloseReason, Config, Event, Id, PacketSink, RecvError, SendError, Tcp, Time,
+    Verdict, WidthNews,
 };
 
 mod audit;
@@ -36,12 +37,8 @@ impl PacketSink for Packets {
         Admission::Yes
     }
 
-    fn buffer(&mut self) -> BytesMut {
-        BytesMut::with_capacity(coderctl_tcp::MTU)
-    }
-
     fn send(&mut self, _destination: Ipv6Addr, packet: BytesMut) {
-        assert!(packet.len() <= coderctl_tcp::MTU, "{} bytes", packet.len());
+        assert!(packet.len() <= coderctl_tcp::WIDEST, "{} bytes", packet.len());
         self.0.push(packet.to_vec());
     }
 }
@@ -97,6 +94,8 @@ pub(crate) struct Host {
     pub(crate) accepts: Application,
     pub(crate) deaf: bool,
     pub(crate) audit: Audit,
+    /// How often a long packet was told to be lost.
+    pub(crate) doubts: u64,
 }
 
 /// A packet on its way: when it arrives, its number, where.
@@ -197,16 +196,28 @@ impl World {
             let host = &mut self.hosts[at];
             host.audit.round_trip = self.shortest.iter().sum();
             host.serve(self.now);
-            let packets = host.transmit(self.now);
-            host.audit.rests(self.now);
-            for packet in packets {
-                for (when, packet) in self.links[at].carry(packet, self.now) {
-                    self.count += 1;
-                    self.flying.push(Reverse((when, self.count, 1 - at, packet)));
+            while self.hosts[at].tcp.wants_transmit() {
+                for packet in self.hosts[at].transmit(self.now) {
+                    for (when, packet) in self.links[at].carry(packet, self.now) {
+                        self.count += 1;
+                        self.flying.push(Reverse((when, self.count, 1 - at, packet)));
+                    }
                 }
+                self.hear_of_width(at);
             }
-            // A sink that takes everything leaves nothing.
-            assert!(!self.hosts[at].tcp.wants_transmit());
+            self.hosts[at].audit.rests(self.now);
+        }
+    }
+
+    /// Does what whoever knows the way does: finds out what it carries when that is wanted, and again
+    /// when something long was lost.
+    fn hear_of_width(&mut self, at: usize) {
+        let carried = self.links[at].way.mtu;
+        let host = &mut self.hosts[at];
+        while let Some(news) = host.tcp.poll_width() {
+            let (WidthNews::Wanted(remote) | WidthNews::Lost(remote)) = news;
+            host.doubts += u64::from(matches!(news, WidthNews::Lost(_)));
+            host.tcp.set_width(remote, carried, self.now);
         }
     }
 }
@@ -214,7 +225,7 @@ impl World {
 impl Host {
     pub(crate) fn new(config: Config, accepts: Application) -> Self {
         let (apps, audit) = (BTreeMap::new(), Audit::default());
-        Self { tcp: Tcp::new(config), apps, accepts, deaf: false, audit }
+        Self { tcp: Tcp::new(config), apps, accepts, deaf: false, audit, doubts: 0 }
     }
 
     /// What it has to say now.

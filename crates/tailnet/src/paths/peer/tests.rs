@@ -1,6 +1,7 @@
 use super::*;
 use crate::ids::RegionId;
-use crate::paths::{MAX_BURST, MAX_CANDIDATES};
+use crate::packet::{MTU, WIDEST};
+use crate::paths::{MAX_BURST, MAX_CANDIDATES, RELAY_WIDTH};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,6 +32,8 @@ struct World {
     under_way: Vec<(Instant, TxId, u16)>,
     sent: Vec<Outgoing>,
     drawn: u8,
+    /// The longest packet that any path carries.
+    carries: usize,
 }
 
 impl World {
@@ -39,7 +42,8 @@ impl World {
         let mut paths = PeerPaths::new(now);
         paths.set_endpoints(&answers.iter().map(|(port, _)| at(*port)).collect::<Vec<_>>());
         let (under_way, sent) = (Vec::new(), Vec::new());
-        Self { start: now, now, paths, answers: answers.to_vec(), under_way, sent, drawn: 0 }
+        let (answers, carries) = (answers.to_vec(), usize::MAX);
+        Self { start: now, now, paths, answers, under_way, sent, drawn: 0, carries }
     }
 
     /// One whose path to port 1 is in use.
@@ -65,11 +69,18 @@ impl World {
     fn flush(&mut self) {
         while let Some(message) = self.paths.poll_message() {
             self.sent.push(message);
-            let Outgoing::Ping(path) = message else { continue };
+            let address = match message {
+                Outgoing::Ping(Path::Direct(address)) => Some(address),
+                Outgoing::Probe(address, packet) => {
+                    Some(address).filter(|_| packet <= self.carries)
+                }
+                Outgoing::Ping(Path::Relay(_)) => None,
+                Outgoing::Pong(..) | Outgoing::Call(_) => continue,
+            };
             self.drawn += 1;
             let tx = TxId([self.drawn; 12]);
-            self.paths.ping_left(path, tx, self.now);
-            let Path::Direct(address) = path else { continue };
+            self.paths.ping_left(message, tx, self.now);
+            let Some(address) = address else { continue };
             let answer = self.answers.iter().find(|(port, _)| *port == address.port());
             if let Some((port, latency)) = answer {
                 self.under_way.push((self.now + *latency, tx, *port));
@@ -269,7 +280,7 @@ fn pongs_count_once_and_only_for_what_was_asked() {
     // Over the relay it proves nothing about the address.
     assert_eq!(world.paths.answered(tx, seen(), false, world.now), None);
     world.now += 10 * MS;
-    let pong = Pong { path: Path::Direct(at(1)), latency: 10 * MS };
+    let pong = Pong { path: Path::Direct(at(1)), latency: 10 * MS, probe: false };
     assert_eq!(world.paths.answered(tx, seen(), true, world.now), Some(pong));
     assert_eq!(world.paths.answered(tx, seen(), true, world.now), None);
     // One that comes too late says nothing about now.
@@ -288,7 +299,7 @@ fn a_measurement_asks_the_relay_and_the_path_in_use() {
     let relay_ping = TxId([world.drawn - 1; 12]);
     world.now += 5 * MS;
     let pong = world.paths.answered(relay_ping, seen(), false, world.now);
-    assert_eq!(pong, Some(Pong { path: relay(), latency: 5 * MS }));
+    assert_eq!(pong, Some(Pong { path: relay(), latency: 5 * MS, probe: false }));
     world.paths.forget(world.now);
     assert_eq!(world.paths.way(world.now), Way::Relay);
 }
@@ -360,4 +371,54 @@ fn nothing_grows_whatever_the_peer_does() {
     world.paths.called(&(1..200).map(at).collect::<Vec<_>>(), world.now);
     assert_eq!(world.paths.waiting(), MAX_BURST);
     const { assert!(MAX_BURST <= MAX_CANDIDATES) };
+}
+
+#[test]
+fn what_a_path_carries_is_found_for_who_wants_it_and_forgotten_with_the_path() {
+    let mut world = World::direct();
+    world.pass(3 * SECOND);
+    assert!(!world.sent.iter().any(|message| matches!(message, Outgoing::Probe(..))));
+    assert_eq!(world.paths.width(world.now), MTU);
+    world.paths.width_wanted(world.now);
+    world.flush();
+    world.pass(100 * MS);
+    assert_eq!(world.paths.width(world.now), WIDEST);
+    // Another address is another path.
+    world.answers.push((2, 5 * MS));
+    world.paths.called(&[at(2)], world.now);
+    world.flush();
+    world.pass(5 * MS);
+    assert_eq!(world.data(), Way::Direct(at(2)));
+    assert_eq!(world.paths.width(world.now), MTU);
+    world.pass(100 * MS);
+    assert_eq!(world.paths.width(world.now), WIDEST);
+}
+
+#[test]
+fn a_relay_carries_what_the_path_beside_it_may_not() {
+    let mut world = World::direct();
+    assert_eq!(world.paths.width(world.now), MTU);
+    world.answers.clear();
+    world.until(Way::Both(at(1)));
+    assert_eq!(world.paths.width(world.now), MTU);
+    world.until(Way::Relay);
+    assert_eq!(world.paths.width(world.now), RELAY_WIDTH);
+}
+
+#[test]
+fn a_path_that_carries_less_is_short_at_once_and_not_left() {
+    let mut world = World::direct();
+    world.paths.width_wanted(world.now);
+    world.flush();
+    world.pass(100 * MS);
+    world.carries = MTU;
+    world.paths.width_doubted(world.now);
+    world.flush();
+    assert_eq!(world.paths.width(world.now), MTU);
+    for _ in 0..100 {
+        assert_eq!(world.data(), Way::Direct(at(1)));
+        world.paths.heard_from(at(1), world.now);
+        world.pass(100 * MS);
+        assert_eq!(world.paths.width(world.now), MTU);
+    }
 }

@@ -41,16 +41,17 @@ fn a_batch_is_of_one_address_and_one_length() {
 async fn datagrams_arrive_whole_and_in_order_however_they_travel() {
     let (mut a, mut b) = (Udp::bind(), Udp::bind());
     let (from, to) = (at(a.ports().v4), at(b.ports().v4));
-    // The runtime has not looked at a new socket yet.
-    a.v4.as_ref().expect("an IPv4 socket").socket.writable().await.expect("it can be written");
-    let lengths = [1312, 1312, 1312, 40, 1312, 7, 7, 1400, 1312];
-    for (number, length) in lengths.into_iter().enumerate() {
+    let long = WIDEST + OVERHEAD;
+    let short = [1312, 1312, 1312, 40, 1312, 7, 7, 1400, 1312];
+    let lengths = [&short[..], &[long; 9], &short].concat();
+    for (number, length) in lengths.iter().copied().enumerate() {
         assert!(a.admit(&to));
         a.send(to, BytesMut::from(&vec![number as u8; length][..]));
     }
     a.flush();
     let received = receive(&mut b, lengths.len()).await;
-    for (number, (length, (source, datagram))) in lengths.into_iter().zip(&received).enumerate() {
+    for (number, (length, (source, datagram))) in lengths.iter().copied().zip(&received).enumerate()
+    {
         assert_eq!(*source, from);
         assert_eq!(datagram[..], vec![number as u8; length]);
     }
@@ -66,4 +67,18 @@ async fn an_address_without_a_socket_loses_what_is_sent_there() {
         udp.send(nowhere, BytesMut::from(&b"lost"[..]));
     }
     udp.flush();
+}
+
+#[tokio::test]
+async fn a_datagram_that_the_system_refuses_for_its_length_is_told() {
+    let (mut a, b) = (Udp::bind(), Udp::bind());
+    let to = at(b.ports().v4);
+    a.send(to, BytesMut::zeroed(WIDEST));
+    a.flush();
+    assert_eq!(a.too_long(), None);
+    // More than an IPv4 packet can have.
+    a.send(to, BytesMut::zeroed(65_536));
+    a.flush();
+    assert_eq!(a.too_long(), Some((to, 65_536)));
+    assert_eq!(a.too_long(), None, "it is told once");
 }
