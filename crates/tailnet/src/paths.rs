@@ -40,7 +40,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::ids::{Prefix, RegionId};
-use crate::packet::WIDEST;
+use crate::packet::MTU;
 
 mod best;
 mod better;
@@ -90,10 +90,10 @@ pub const MAX_BURST: usize = 32;
 /// Addresses from which a peer's WireGuard datagrams are taken.
 pub const MAX_PROVEN: usize = 16;
 
-/// The longest packet that goes through a relay, in bytes: all of them, for relays pass on 64 KiB
-/// (coder/tailscale: derp/derp.go, `MaxPacketSize`). What costs a relay most is the number of packets.
-/// (Measured by upstream's on loopback: 1.6 times the throughput of packets of the MTU.)
-pub const RELAY_WIDTH: usize = WIDEST;
+/// The longest packet that goes through a relay, in bytes. Relays pass on 64 KiB (coder/tailscale:
+/// derp/derp.go, `MaxPacketSize`), and on loopback longer ones gave 1.6 times the throughput. But on a
+/// long way, with a short queue in the relay, several streams got less by them.
+pub const RELAY_WIDTH: usize = MTU;
 
 /// For how long the other end may be silent on a path of this latency before it is asked. TCP
 /// answers within a round trip and its delayed acknowledgement.

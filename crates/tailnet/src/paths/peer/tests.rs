@@ -395,9 +395,12 @@ fn what_a_path_carries_is_found_for_who_wants_it_and_forgotten_with_the_path() {
 }
 
 #[test]
-fn a_relay_carries_what_the_path_beside_it_may_not() {
+fn what_a_path_carried_is_void_where_packets_take_a_relay_as_well() {
     let mut world = World::direct();
-    assert_eq!(world.paths.width(world.now), MTU);
+    world.paths.width_wanted(world.now);
+    world.flush();
+    world.pass(100 * MS);
+    assert_eq!(world.paths.width(world.now), WIDEST);
     world.answers.clear();
     world.until(Way::Both(at(1)));
     assert_eq!(world.paths.width(world.now), MTU);
