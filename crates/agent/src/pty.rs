@@ -192,7 +192,10 @@ impl fmt::Debug for Output {
 #[cfg(test)]
 mod tests {
     use rustix::termios::LocalModes;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        signal::unix::SignalKind,
+    };
 
     use super::*;
 
@@ -218,6 +221,9 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_signals_and_sizes_change() {
+        // The test runner's parent may ignore SIGINT, which a shell cannot take back. What is handled
+        // here is not ignored there.
+        let _handled = tokio::signal::unix::signal(SignalKind::interrupt()).unwrap();
         let terminal = Terminal::open(SIZE).unwrap();
         terminal.set_modes(|modes| modes.local_modes.remove(LocalModes::ECHO)).unwrap();
         let script = "trap 'stty size; exit 4' INT; echo up; read line; echo got $line; read line";
