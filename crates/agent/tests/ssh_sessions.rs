@@ -64,7 +64,8 @@ async fn variables_have_their_precedence() {
         ("YOURS", "client"),
         ("FROM_THE_AGENT", "client"),
         ("CODER", "client"),
-        ("CODER_CONTAINER", "client"),
+        ("CODER_CONTAINER", ""),
+        ("CODER_CONTAINER_USER", "client"),
         ("CODER_SSH_SESSION_TYPE", "vscode"),
         ("TERM", "client"),
     ];
@@ -93,7 +94,7 @@ async fn variables_have_their_precedence() {
     for name in ["USER=", "LOGNAME=", "SHELL=/", "PATH=/opt/scripts:"] {
         assert!(lines.iter().any(|line| line.starts_with(name)), "{name} in {out}");
     }
-    for name in ["CODER_CONTAINER=", "CODER_SSH_SESSION_TYPE=", "GIT_SSH_COMMAND=", "SSH_TTY="] {
+    for name in ["CODER_CONTAINER", "CODER_SSH_SESSION_TYPE=", "GIT_SSH_COMMAND=", "SSH_TTY="] {
         assert!(!lines.iter().any(|line| line.starts_with(name)), "{name} in {out}");
     }
 }
