@@ -44,7 +44,7 @@ pub struct Tcp {
     /// Connections that wait for room that others have to make, in turn.
     waiting: VecDeque<Id>,
     lanes: Lanes,
-    /// What the ways to addresses carry, where it is more than [`MTU`].
+    /// What the ways to addresses carry, where it is more than [`MTU`](crate::MTU).
     widths: HashMap<Ipv6Addr, usize, Key>,
     width_news: VecDeque<WidthNews>,
     memory: Memory,
